@@ -12,12 +12,13 @@ from audit.config import IMAGE_SIZES, DataConfig, ModelConfig
 from audit.core.errors import DataError, ModelError
 from audit.data.dataset import Dataset
 from audit.data.label_map import align_to_model, knows_all
+from audit.models.detectors.build import names_a_detector
 from audit.models.files import basename
 from audit.models.formats.hf_config import is_folder, read_preprocessing
 from audit.models.formats.onnx_header import header_of
 
 
-def apply_architecture(model: ModelConfig, classes: Sequence[str]) -> ModelConfig:
+def apply_architecture(model: ModelConfig, classes: Sequence[str], *, detector: bool = False) -> ModelConfig:
     """The configuration with the header's architecture, mean and std where it names none.
 
     A file without such a header, or of another format, changes nothing.
@@ -25,9 +26,10 @@ def apply_architecture(model: ModelConfig, classes: Sequence[str]) -> ModelConfi
     Args:
         model: The configuration of the model.
         classes: The classes of the data, in order.
+        detector: Whether a detector is wanted, which has no mean and std outside.
 
     Raises:
-        ModelError: The header names other classes.
+        ModelError: The header names other classes, or a detector where a classifier is wanted.
     """
     if is_folder(model.weights) and model.mean is None and model.std is None:
         preprocessing = read_preprocessing(str(model.weights))
@@ -45,6 +47,13 @@ def apply_architecture(model: ModelConfig, classes: Sequence[str]) -> ModelConfi
     update: dict[str, object] = {}
     if model.architecture == "auto":
         update["architecture"] = header["architecture"]
+        if not detector and names_a_detector(header["architecture"]):
+            raise ModelError(
+                f"{Path(str(model.weights)).name} holds a detector ({header['architecture']}), and a classifier was "
+                "expected: `audit run --task detection` takes it, with images that have boxes."
+            )
+    if detector:
+        return model.model_copy(update=update)
     if model.mean is None and model.std is None:
         update |= {name: tuple(json.loads(header[name])) for name in ("mean", "std")}
     return model.model_copy(update=update)

@@ -19,6 +19,7 @@ from audit.models.files import is_code, require_trusted_files
 from audit.models.formats.hf_config import is_folder
 from audit.models.module_copy import copy_module
 from audit.planning.run_identity import RunIdentity
+from audit.runs.checkpoint_metadata import apply_architecture
 from audit.runs.run_setup import RunSetup
 from audit.runs.validation import check_training_images, wants_tensorboard
 from audit.training.defaults import suited_detector_hardening, suited_detector_training
@@ -100,6 +101,9 @@ def set_up_detection(config: RunConfig) -> DetectionSetup:
     if not config.model.loads:
         require_recipe_of_task(config.training, detects=True)
     dataset = _images(config)
+    if config.model.weights is not None and not is_folder(config.model.weights):
+        model = apply_architecture(config.model, dataset.classes, detector=True)
+        config = config.model_copy(update={"model": model})
     config = _with_hardening(config, dataset)
     check_training_images(config, dataset)
     loaded = None

@@ -92,6 +92,43 @@ def test_the_weights_of_a_run_are_audited_again_as_a_file(finished: AuditRun, tm
     assert again.detection_accuracy[0].mean_average_precision == document.detection_accuracy[0].mean_average_precision
 
 
+def test_weights_of_a_run_say_which_detector_they_are(finished: AuditRun, tmp_path: Path) -> None:
+    weights = str(finished.folder.models / "standard.safetensors")
+    alone = {**SMALL, "model": {"weights": weights}, "only": ["detection_accuracy"]}
+    assert set_up(load_config(overrides=alone)).config.model.architecture == "fcos-small"
+    with pytest.raises(ModelError, match=r"holds a detector \(fcos-small\), and a classifier was expected"):
+        set_up(load_config(overrides={"data": {"source": "shapes:train=8,test=8"}, "model": {"weights": weights}}))
+
+
+def test_attacks_explanations_and_surroundings_are_measured_stored_and_shown(tmp_path: Path) -> None:
+    small = {
+        **SMALL,
+        "only": ["detection_robustness", "detection_explanations", "detection_background"],
+        "detection_robustness": {"examples": 4, "steps": 2, "pictures": 1},
+        "detection_explanations": {"examples": 3, "masks": 16, "steps": 3, "pictures": 1},
+        "detection_background": {"examples": 6},
+        "robustness": {"curve": [0.01]},
+    }
+    done = run(tmp_path / "run", small)
+    document: Any = done.document
+    (part,) = document.detection_attacks
+    assert {aim.name for aim in part.aims} == {"vanish", "fabricate", "mislabel", "untargeted", "noise"}
+    assert [point.eps for point in part.curve] == pytest.approx([0.0, 0.01, 8 / 255], rel=1e-4)
+    assert part.curve[-1].robust.estimate <= min(aim.mean_average_precision.estimate for aim in part.aims) + 1e-9
+    assert not any(aim.faults for aim in part.aims)
+    studies = {entry.study: entry for entry in document.gaps}
+    assert set(studies) <= {
+        "box-explanation",
+        "box-controls",
+        "detection-background",
+    }  # after two epochs nothing may be found
+    faults: list[str] = []
+    page = render_html(document, language="zh", on_fault=faults.append)
+    assert not faults and 'id="detection_robustness"' in page
+    again = run(tmp_path / "run", small)
+    assert again.document.model_dump() == document.model_dump()
+
+
 def write_coco(root: Path) -> str:
     """Three images with one bright rectangle each; categories 1 and 7."""
     (root / "images").mkdir(parents=True)

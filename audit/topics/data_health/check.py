@@ -26,6 +26,7 @@ _TABLE = "data-issues.csv in the run folder lists them."
     "compressed copies included.{without}",
     criterion="At most {threshold:.1%} of the test images may be copies.",
     advice="Remove them from the training part or from the test part, and train and measure again. " + _TABLE,
+    priority=14,
 )
 def test_set_leak(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """The share of test images that are trained on too, against `data_health.leaked`.
