@@ -55,17 +55,14 @@ def test_the_file_and_its_differentiable_form_give_the_same_and_nearly_what_the_
     net.train()(images), net.eval()  # else the features of a fresh net with batch norm fade to nothing
     parent = under_test(net, NETS[name], mean=0.4, std=0.3)
     file = quantised_file(parent, images)
-    try:
-        form = under_test(differentiable_form(file), NETS[name])
-    except ModelError as refused:
-        assert "SequenceAt" in str(refused), refused
-        pytest.skip("torch 2.10 exports the split of an LSTM's state as a sequence, which is refused by name")
+    form = under_test(differentiable_form(file), NETS[name])
     with torch.no_grad():
         ours, theirs, plain = form.logits(images), OnnxRuntimeNet(file)(images), parent.logits(images)
     scale = plain.abs().max()
     assert (ours - theirs).abs().max() < 5e-2 * scale  # a feature at a tie may round either way, and move others
     assert 0 < (theirs - plain).abs().max() < 0.1 * scale
-    assert float_operators(file) == (("LSTM",) if name == "row-lstm" else ())
+    # torch 2.10 writes an LSTM as slices and products, later ones as one operator, which stays in float
+    assert set(float_operators(file)) <= ({"LSTM", "Slice"} if name == "row-lstm" else set())
     leaf = images[:2].clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(form.module(leaf)[:, 0].sum(), leaf)
     assert bool(gradient.any())

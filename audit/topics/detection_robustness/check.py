@@ -11,7 +11,7 @@ from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
 from audit.topics.detection_accuracy.measured import class_count
 from audit.topics.detection_robustness import DetectionRobustnessConfig
-from audit.topics.detection_robustness.measured import ATTACK_STUDY, RESAMPLED, attacked_detector
+from audit.topics.detection_robustness.measured import ATTACK_STUDY, ATTACK_RESAMPLES, attacked_detector
 
 
 @check(
@@ -77,7 +77,7 @@ def detection_attack_control(results: RunResults, role: str, config: RunConfig) 
     if measured is None or not control:
         return None
     matches, _ = measured.robust[measured.headline]
-    gap = paired_difference_of_map(control.matches, matches, resamples=RESAMPLED)
+    gap = paired_difference_of_map(control.matches, matches, resamples=ATTACK_RESAMPLES)
     if gap is None:
         return None
     verdict = above_zero(gap) if gap.n >= MIN_IMAGES else "inconclusive"

@@ -21,7 +21,7 @@ from audit.topics.detection_accuracy.measured import STUDY as CLEAN
 from audit.topics.detection_robustness.facts import DetectionAttackFacts
 
 ATTACK_STUDY = "detection-attack"
-RESAMPLED = 400
+ATTACK_RESAMPLES = 400
 """Bootstrap samples: there are two intervals for each attack and eps."""
 _Packed = TypeVar("_Packed", PackedObjects, PackedDetections)
 
@@ -171,7 +171,7 @@ def fall_under(detector: AttackedDetector, matches: BoxMatches) -> Interval:
         detector: The detector.
         matches: After.
     """
-    fall = paired_difference_of_map(detector.clean, matches, resamples=RESAMPLED)
+    fall = paired_difference_of_map(detector.clean, matches, resamples=ATTACK_RESAMPLES)
     assert fall is not None
     return fall
 
@@ -215,6 +215,6 @@ def _attack(group: Sequence[TaskResult], objects: PackedObjects, classes: int, i
 
 
 def _mean(matches: BoxMatches) -> Interval:
-    precision = average_precision(matches, resamples=RESAMPLED)
+    precision = average_precision(matches, resamples=ATTACK_RESAMPLES)
     assert precision is not None
     return precision.mean
