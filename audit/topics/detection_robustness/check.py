@@ -11,7 +11,7 @@ from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
 from audit.topics.detection_accuracy.measured import class_count
 from audit.topics.detection_robustness import DetectionRobustnessConfig
-from audit.topics.detection_robustness.measured import ATTACK_STUDY, ATTACK_RESAMPLES, attacked_detector
+from audit.topics.detection_robustness.measured import ATTACK_RESAMPLES, ATTACK_STUDY, attacked_detector
 
 
 @check(
