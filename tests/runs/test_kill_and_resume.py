@@ -56,7 +56,7 @@ def killed(kind: str, config: Path, tmp_path: Path, moments: int) -> None:
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize("kind", ["run", "harden"])
 def test_a_killed_job_resumes_to_the_same_documents(kind: str, tiny_toml: Path, tmp_path: Path) -> None:
-    killed(kind, tiny_toml, tmp_path, 3)
+    killed(kind, tiny_toml, tmp_path, 2)
 
 
 @pytest.mark.slow

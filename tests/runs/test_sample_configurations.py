@@ -61,6 +61,7 @@ def test_every_method_is_judged_drifts_and_is_compared_on_less(tmp_path: Path) -
 
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+@pytest.mark.slow
 def test_the_whole_fashion_mnist_runs(tmp_path: Path) -> None:
     few = {"attack_controls": 8, "certification": 4, "backdoor": 0, "other_threats": 0, "shortcuts": 0}
     changes = {name: {"examples": count} for name, count in few.items()}
