@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,51 @@ Boxes = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class PackedObjects:
+class _Packed:
+    """Arrays whose first axis is that of the boxes, but for `counts`, which says how many each image has."""
+
+    counts: NDArray[np.int64]
+
+    def arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """The arrays under names, as evidence keeps them.
+
+        Args:
+            prefix: What each name begins with, such as "objects".
+        """
+        return {f"{prefix}_{name}": value for name, value in vars(self).items()}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]], prefix: str) -> Self:
+        """What evidence keeps.
+
+        Args:
+            arrays: What `arrays` gave.
+            prefix: What each name begins with.
+        """
+        return cls(**{field.name: arrays[f"{prefix}_{field.name}"] for field in fields(cls)})
+
+    def rows(self, image: int) -> slice:
+        """Where an image's boxes are.
+
+        Args:
+            image: Its position, 0 to N - 1.
+        """
+        start = int(self.counts[:image].sum())
+        return slice(start, start + int(self.counts[image]))
+
+    def first(self, images: int) -> Self:
+        """Those of the first images.
+
+        Args:
+            images: How many.
+        """
+        end = int(self.counts[:images].sum())
+        parts = {name: value[: images if name == "counts" else end] for name, value in vars(self).items()}
+        return type(self)(**parts)
+
+
+@dataclass(frozen=True)
+class PackedObjects(_Packed):
     """The true objects of N images, T in all.
 
     Attributes:
@@ -24,52 +69,14 @@ class PackedObjects:
         crowd: Whether the box stands for a group, which is neither found nor missed, bool (T,).
     """
 
-    counts: NDArray[np.int64]
     boxes: Boxes
     labels: NDArray[np.int64]
     areas: NDArray[np.float32]
     crowd: NDArray[np.bool_]
 
-    def arrays(self, prefix: str) -> dict[str, NDArray[np.generic]]:
-        """The arrays under names, as evidence keeps them.
-
-        Args:
-            prefix: What each name begins with, such as "objects".
-        """
-        return {f"{prefix}_{name}": value for name, value in vars(self).items()}
-
-    @staticmethod
-    def of(arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> PackedObjects:
-        """The objects that evidence keeps.
-
-        Args:
-            arrays: What `arrays` gave.
-            prefix: What each name begins with.
-        """
-        return PackedObjects(**{name: arrays[f"{prefix}_{name}"] for name in PackedObjects.__dataclass_fields__})  # type: ignore[arg-type]
-
-    def rows(self, image: int) -> slice:
-        """Where an image's objects are.
-
-        Args:
-            image: Its position, 0 to N - 1.
-        """
-        return _rows(self.counts, image)
-
-    def first(self, images: int) -> PackedObjects:
-        """Those of the first images.
-
-        Args:
-            images: How many.
-        """
-        end = int(self.counts[:images].sum())
-        return PackedObjects(
-            self.counts[:images], self.boxes[:end], self.labels[:end], self.areas[:end], self.crowd[:end]
-        )
-
 
 @dataclass(frozen=True)
-class PackedDetections:
+class PackedDetections(_Packed):
     """What a detector found in N images, T boxes in all; within an image by falling score.
 
     Attributes:
@@ -79,47 +86,6 @@ class PackedDetections:
         scores: Confidence, float32 (T,) in [0, 1].
     """
 
-    counts: NDArray[np.int64]
     boxes: Boxes
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
-
-    def arrays(self, prefix: str) -> dict[str, NDArray[np.generic]]:
-        """The arrays under names, as evidence keeps them.
-
-        Args:
-            prefix: What each name begins with, such as "found".
-        """
-        return {f"{prefix}_{name}": value for name, value in vars(self).items()}
-
-    @staticmethod
-    def of(arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> PackedDetections:
-        """The detections that evidence keeps.
-
-        Args:
-            arrays: What `arrays` gave.
-            prefix: What each name begins with.
-        """
-        return PackedDetections(**{name: arrays[f"{prefix}_{name}"] for name in PackedDetections.__dataclass_fields__})  # type: ignore[arg-type]
-
-    def rows(self, image: int) -> slice:
-        """Where an image's detections are.
-
-        Args:
-            image: Its position, 0 to N - 1.
-        """
-        return _rows(self.counts, image)
-
-    def first(self, images: int) -> PackedDetections:
-        """Those in the first images.
-
-        Args:
-            images: How many.
-        """
-        end = int(self.counts[:images].sum())
-        return PackedDetections(self.counts[:images], self.boxes[:end], self.labels[:end], self.scores[:end])
-
-
-def _rows(counts: NDArray[np.int64], image: int) -> slice:
-    start = int(counts[:image].sum())
-    return slice(start, start + int(counts[image]))

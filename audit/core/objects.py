@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,26 @@ from audit.core.boxes import PackedDetections, PackedObjects
 
 
 @dataclass(frozen=True)
-class Objects:
+class _InOneImage:
+    """Tensors with a row a box."""
+
+    boxes: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on a device.
+
+        Args:
+            device: Where the tensors are to be.
+        """
+        return type(self)(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Objects(_InOneImage):
     """The true objects of one image, M of them; M may be 0.
 
     Attributes:
@@ -25,25 +44,12 @@ class Objects:
         crowd: Whether the box stands for a group, which is neither found nor missed, bool (M,).
     """
 
-    boxes: Tensor
-    labels: Tensor
     areas: Tensor
     crowd: Tensor
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device | str) -> Objects:
-        """The objects on a device.
-
-        Args:
-            device: Where the tensors are to be.
-        """
-        return Objects(**{name: value.to(device) for name, value in vars(self).items()})
-
 
 @dataclass(frozen=True)
-class Detections:
+class Detections(_InOneImage):
     """What a detector found in one image, M boxes by falling score; M may be 0.
 
     Attributes:
@@ -52,20 +58,7 @@ class Detections:
         scores: Confidence, float32 (M,) in [0, 1].
     """
 
-    boxes: Tensor
-    labels: Tensor
     scores: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device | str) -> Detections:
-        """The detections on a device.
-
-        Args:
-            device: Where the tensors are to be.
-        """
-        return Detections(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)

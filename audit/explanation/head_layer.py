@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audit.explanation.captum_guard import uncounted
 from audit.explanation.once_per_model import once_per_model
 from audit.models.precision import ieee_float32
 from audit.models.under_test import ModelUnderTest
@@ -28,13 +29,10 @@ def head_layer(model: ModelUnderTest) -> str:
         for name, layer in model.net.named_modules()
         if isinstance(layer, _HEADS)
     ]
-    meter = model.module.meter
-    before = meter.passes
     try:
-        with torch.no_grad(), ieee_float32():
+        with uncounted(model), torch.no_grad(), ieee_float32():
             model.module(torch.full((1, *model.input_shape), 0.5, device=model.device))
     finally:
-        meter.forwards, meter.backwards = before.forwards, before.backwards
         for handle in handles:
             handle.remove()
     if not ran or [name for name, _ in ran].count(ran[-1][0]) > model.module.draws:  # a layer that runs several times

@@ -95,12 +95,31 @@ def paired_difference_of_map(
     Returns:
         None where no image has an object.
     """
-    once, drawn = np.ones((1, first.images)), resampled_counts(first.images, seed, resamples)
-    a, b = (_over(precision_by_class(m.by_size["all"], once)[0].mean(-1)) for m in (first, second))
+    drawn = resampled_counts(first.images, seed, resamples)
+    a, b = (mean_precision(matches) for matches in (first, second))
     if np.isnan(a) or np.isnan(b):
         return None
-    one, two = (_over(precision_by_class(m.by_size["all"], drawn).mean(-1)) for m in (first, second))
+    one, two = (resampled_precision(matches, drawn) for matches in (first, second))
     return _interval(np.asarray(a - b), np.asarray(one - two), first.images, least=-1.0)
+
+
+def mean_precision(matches: BoxMatches) -> float:
+    """mAP over overlaps .50 to .95, in [0, 1], without its interval; NaN where no image has an object.
+
+    Args:
+        matches: Of N images, with the size "all".
+    """
+    return float(resampled_precision(matches, np.ones((1, matches.images)))[0])
+
+
+def resampled_precision(matches: BoxMatches, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """mAP over overlaps .50 to .95 when image i is there `drawn[b, i]` times, (B,); NaN where no class has an object.
+
+    Args:
+        matches: Of N images, with the size "all".
+        drawn: Whole numbers (B, N).
+    """
+    return _over(precision_by_class(matches.by_size["all"], drawn).mean(-1))
 
 
 def image_quality(matches: BoxMatches, detections: PackedDetections) -> NDArray[np.float64]:
@@ -110,10 +129,9 @@ def image_quality(matches: BoxMatches, detections: PackedDetections) -> NDArray[
         matches: Of N images, with the size "all".
         detections: What was found in them.
     """
-    values = precision_by_class(matches.by_size["all"], np.eye(matches.images))
     highest = np.zeros(matches.images)
     np.maximum.at(highest, np.repeat(np.arange(matches.images), detections.counts), detections.scores)
-    quality = _over(values.mean(-1))
+    quality = resampled_precision(matches, np.eye(matches.images))
     return np.where(np.isnan(quality), 1 - highest, quality)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.statistics import LEVEL, Interval
-from audit.metrics.average_precision import precision_by_class, resampled_counts
+from audit.metrics.average_precision import resampled_counts, resampled_precision
 from audit.metrics.box_matching import BoxMatches
 
 _RESAMPLED = 200
@@ -32,7 +32,7 @@ def relative_precision(
         None where there are no changes, or the clean mAP is 0 or there is no object.
     """
     once = np.ones((1, clean.images))
-    if not changed or not np.nan_to_num(_map(clean, once)[0]) > 0:
+    if not changed or not np.nan_to_num(resampled_precision(clean, once)[0]) > 0:
         return None
     drawn = resampled_counts(clean.images, seed, resamples)
     estimate = _share(clean, changed, once)[0]
@@ -45,16 +45,7 @@ def relative_precision(
 
 
 def _share(clean: BoxMatches, changed: Sequence[BoxMatches], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    whole = _map(clean, drawn)
-    left = np.mean([_map(matches, drawn) for matches in changed], axis=0)
+    whole = resampled_precision(clean, drawn)
+    left = np.mean([resampled_precision(matches, drawn) for matches in changed], axis=0)
     share: NDArray[np.float64] = np.where(whole > 0, left / np.where(whole > 0, whole, 1.0), np.nan)
     return share
-
-
-def _map(matches: BoxMatches, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """mAP in each sample, (B,); NaN where no class has an object."""
-    values = precision_by_class(matches.by_size["all"], drawn).mean(-1)
-    known = ~np.isnan(values)
-    total = np.where(known, values, 0.0).sum(-1)
-    mean: NDArray[np.float64] = np.where(known.any(-1), total / np.maximum(known.sum(-1), 1), np.nan)
-    return mean

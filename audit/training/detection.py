@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from audit.core.objects import Detections, Objects, pack_detections, pack_object
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, Images
-from audit.metrics.average_precision import average_precision
+from audit.metrics.average_precision import mean_precision
 from audit.metrics.box_matching import match_boxes
 from audit.models.batching import set_memory_format
 from audit.models.detectors.form import DetectorForm
@@ -188,5 +189,5 @@ def mean_average_precision(objects: Sequence[Objects], found: Sequence[Detection
     """
     truth, packed = pack_objects(objects), pack_detections(found)
     classes = 1 + max([0, *truth.labels.tolist(), *packed.labels.tolist()])
-    precision = average_precision(match_boxes(truth, packed, classes, sizes=("all",)), resamples=1)
-    return 0.0 if precision is None else precision.mean.estimate
+    precision = mean_precision(match_boxes(truth, packed, classes, sizes=("all",)))
+    return 0.0 if math.isnan(precision) else precision

@@ -224,7 +224,11 @@ def require_shareable(settings: TrainingConfig, processes: int, *, alone: str = 
         raise UsageError(f"Recipe {settings.recipe!r} {alone}, in one process: leave --nproc and --shares out.")
     if shares % processes:
         advised = max(_ADVICE, 1 << (processes - 1).bit_length())
-        each = f"--shares {advised}" if not advised % processes else f"1, 2, 4 or {_ADVICE} processes"
+        fitting = [str(1 << power) for power in range(max(shares, _ADVICE if shares == 1 else 1).bit_length())]
+        several = f"{', '.join(fitting[:-1])} or {fitting[-1]} processes"
+        if shares == 1:
+            several += f" with --shares {_ADVICE}"
+        each = f"--shares {advised}" if not advised % processes else several
         raise UsageError(
             f"{processes} processes cannot divide the {shares} share{'s' * (shares > 1)} of a batch evenly: give "
             f"{each}. The number of shares decides the weights; the number of processes does not."

@@ -9,7 +9,7 @@ from audit.core.boxes import PackedDetections, PackedObjects
 from audit.metrics.average_precision import average_precision
 from audit.metrics.box_matching import match_boxes
 from audit.topics.detection_robustness.facts import DetectionAttackFacts
-from audit.topics.detection_robustness.measured import AttackedDetector, MeasuredAttack, first_images, pick_images
+from audit.topics.detection_robustness.measured import AttackedDetector, MeasuredAttack, pick_images
 from tests.random_detections import random_detections, random_objects, repeated, the_truth
 
 pytest.importorskip("pycocotools")
@@ -55,7 +55,7 @@ def test_first_images_and_picks_keep_boxes_with_their_images() -> None:
     rng = np.random.default_rng(1)
     objects = random_objects(rng, 10, 3)
     one, two = (random_detections(rng, objects, 3) for _ in range(2))
-    few = first_images(one, 4)
+    few = one.first(4)
     assert vars(few).keys() == vars(one).keys()
     for name, value in repeated(one, np.arange(4)).items():
         np.testing.assert_array_equal(getattr(few, name), value)

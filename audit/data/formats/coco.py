@@ -54,6 +54,8 @@ def coco(argument: str, options: LoadOptions) -> Dataset:
 
 
 def _tables(path: Path) -> tuple[_Rows, _Rows, _Rows]:
+    if not path.is_file():
+        raise DataError(f"There is no file {path} of annotations: give a COCO file, as coco:instances.json.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:

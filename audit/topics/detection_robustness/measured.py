@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.boxes import PackedDetections, PackedObjects
 from audit.core.statistics import Interval
-from audit.metrics.average_precision import average_precision, image_quality, paired_difference_of_map
+from audit.metrics.average_precision import (
+    average_precision,
+    image_quality,
+    mean_precision,
+    paired_difference_of_map,
+)
 from audit.metrics.box_matching import BoxMatches, match_boxes
-from audit.results.boxes import boxes_of
+from audit.results.boxes import boxes_in
 from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.detection_accuracy.measured import STUDY as CLEAN
@@ -23,7 +27,6 @@ from audit.topics.detection_robustness.facts import DetectionAttackFacts
 ATTACK_STUDY = "detection-attack"
 ATTACK_RESAMPLES = 400
 """Bootstrap samples: there are two intervals for each attack and eps."""
-_Packed = TypeVar("_Packed", PackedObjects, PackedDetections)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +85,7 @@ class AttackedDetector:
         for eps in sorted({attack.facts.eps for attack in self.attacks}):
             picked = match_boxes(self.objects, self.worst(eps), self.clean.classes, sizes=("all",))
             every = [picked, *(attack.matches for attack in self.attacks if attack.facts.eps <= eps)]
-            lowest = min(every, key=map_of)
+            lowest = min(every, key=mean_precision)
             found[eps] = lowest, _mean(lowest)
         return found
 
@@ -118,7 +121,8 @@ def attacked_detector(results: RunResults, role: str, classes: int) -> AttackedD
         classes: The number of classes.
     """
     entries = only_measured(results.entries(ATTACK_STUDY, role=role))
-    return _attacked(_Asked(cell_keys(entries), classes, results, role)) if entries else None
+    cells = cell_keys([*only_measured(results.entries(CLEAN, role=role)), *entries])
+    return _attacked(_Asked(cells, classes, results, role)) if entries else None
 
 
 @lru_cache(maxsize=4)
@@ -126,7 +130,7 @@ def _attacked(asked: _Asked) -> AttackedDetector | None:
     """Kept, as the checks and the section of a report ask for the same."""
     results, role, classes = asked.results, asked.role, asked.classes
     entries = only_measured(results.entries(ATTACK_STUDY, role=role))
-    clean = boxes_of(results, CLEAN, role)
+    clean = boxes_in(results.entries(CLEAN, role=role))
     if clean is None:
         return None
     groups: dict[tuple[float, bool, str], list[TaskResult]] = {}
@@ -134,25 +138,15 @@ def _attacked(asked: _Asked) -> AttackedDetector | None:
         facts = entry.evidence.facts_as(DetectionAttackFacts)
         groups.setdefault((facts.eps, facts.control, facts.aim), []).append(entry)
     images = min(sum(len(e.task.examples) for e in group) for group in groups.values())
-    objects = first_images(clean[0], images)
+    objects = clean.objects.first(images)
     if not len(objects.labels[~objects.crowd]):
         return None
     attacks = [_attack(group, objects, classes, images) for _, group in sorted(groups.items())]
-    headline = max(a.facts.eps for a in attacks if a.facts.control) if any(a.facts.control for a in attacks) else 0.0
-    found = first_images(clean[1], images)
+    largest = max(attack.facts.eps for attack in attacks)
+    headline = max((attack.facts.eps for attack in attacks if attack.facts.control), default=largest)
+    found = clean.found.first(images)
     matches = match_boxes(objects, found, classes, sizes=("all",))
-    return AttackedDetector(objects, found, matches, tuple(attacks), headline or max(a.facts.eps for a in attacks))
-
-
-def map_of(matches: BoxMatches) -> float:
-    """mAP without its interval.
-
-    Args:
-        matches: Of images with objects.
-    """
-    precision = average_precision(matches, resamples=1)
-    assert precision is not None
-    return precision.mean.estimate
+    return AttackedDetector(objects, found, matches, tuple(attacks), headline)
 
 
 def map_under(attack: MeasuredAttack) -> Interval:
@@ -176,18 +170,6 @@ def fall_under(detector: AttackedDetector, matches: BoxMatches) -> Interval:
     return fall
 
 
-def first_images(packed: _Packed, images: int) -> _Packed:
-    """The boxes of the first images.
-
-    Args:
-        packed: Those of more.
-        images: How many images.
-    """
-    rows = int(packed.counts[:images].sum())
-    parts = {name: value[: images if name == "counts" else rows] for name, value in vars(packed).items()}
-    return type(packed)(**parts)
-
-
 def pick_images(found: Sequence[PackedDetections], chosen: NDArray[np.int64]) -> PackedDetections:
     """Of each image the detections of one of several attacks.
 
@@ -206,11 +188,9 @@ def pick_images(found: Sequence[PackedDetections], chosen: NDArray[np.int64]) ->
 
 
 def _attack(group: Sequence[TaskResult], objects: PackedObjects, classes: int, images: int) -> MeasuredAttack:
-    cells = [PackedDetections.of(entry.evidence.arrays, "found") for entry in group]
-    names = PackedDetections.__dataclass_fields__
-    joined = PackedDetections(**{name: np.concatenate([getattr(cell, name) for cell in cells]) for name in names})
-    found = first_images(joined, images)
-    facts = group[0].evidence.facts_as(DetectionAttackFacts)
+    boxes = boxes_in(group)
+    assert boxes is not None
+    found, facts = boxes.found.first(images), group[0].evidence.facts_as(DetectionAttackFacts)
     return MeasuredAttack(facts, tuple(group), found, match_boxes(objects, found, classes, sizes=("all",)))
 
 
