@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, Self
 from unittest.mock import patch
+from weakref import finalize
 
 import pytest
 import torch
@@ -26,6 +27,36 @@ _CPU = torch.device("cpu")
 _COPY = torch.ops.aten.copy_.default
 _BY_POSITION = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten.index_put.default)
 _READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default)
+
+
+class _Memory:
+    """What is alive on the device, each storage once.
+
+    Attributes:
+        present: Of the device within which we are; None outside.
+    """
+
+    present: _Memory | None = None
+
+    def __init__(self, limit: float) -> None:
+        self.limit, self.used, self.most, self.refused = limit, 0, 0, 0
+        self._holders: Counter[int] = Counter()
+
+    def take(self, tensor: DeviceTensor) -> None:
+        storage = tensor.data_.untyped_storage()
+        key, size = storage.data_ptr(), storage.nbytes()
+        if not self._holders[key]:
+            if self.used + size > self.limit:
+                self.refused += 1
+                raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size} bytes.")
+            self.used += size
+            self.most = max(self.most, self.used)
+        self._holders[key] += 1
+        finalize(tensor, self._give_back, key, size)
+
+    def _give_back(self, key: int, size: int) -> None:
+        self._holders[key] -= 1
+        self.used -= size * (not self._holders[key])
 
 
 class DeviceTensor(Tensor):
@@ -54,6 +85,8 @@ class DeviceTensor(Tensor):
 
     def __init__(self, data: Tensor) -> None:
         self.data_ = data
+        if _Memory.present is not None:
+            _Memory.present.take(self)
 
     def data_ptr(self) -> int:
         return self.data_.data_ptr()
@@ -98,6 +131,9 @@ def _filled_on_the_cpu() -> ExitStack:
     stack.enter_context(patch.object(Tensor, "new_tensor", new_tensor))
     stack.enter_context(patch.object(Tensor, "__getitem__", lambda self, index: get(self, positions(index))))
     stack.enter_context(patch.object(Tensor, "__setitem__", set_item))
+    stack.enter_context(
+        patch("torch.optim.optimizer._get_fused_kernels_supported_devices", lambda: ["cpu", ELSEWHERE.type])
+    )
     return stack
 
 
@@ -106,20 +142,23 @@ class PretendedDevice(TorchDispatchMode):
 
     Args:
         float64: Whether the device has such numbers; MPS has none.
+        memory: Bytes of it; one that would take more raises what CUDA does.
 
     Attributes:
+        memory: What is alive there: bytes `used` and the `most` so far, and how often it `refused` some.
         host_reads: How often the processor waited for the device, by operation.
     """
 
-    def __init__(self, *, float64: bool = True) -> None:
+    def __init__(self, *, float64: bool = True, memory: float = float("inf")) -> None:
         super().__init__()
-        self.float64 = float64
+        self.float64, self.memory = float64, _Memory(memory)
         self.host_reads: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         self._replaced = _filled_on_the_cpu()
         if not self.float64:
             self._replaced.enter_context(patch("audit.core.precise._WITHOUT_FLOAT64", (ELSEWHERE.type,)))
+        self._replaced.enter_context(patch.object(_Memory, "present", self.memory))
         return super().__enter__()
 
     def __exit__(self, *fault: Any) -> None:
