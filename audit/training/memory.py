@@ -24,7 +24,7 @@ _SMALL = 1 << 16
 IN_PARTS = note(
     "training_in_parts",
     "Memory ran out in training, so images went through the net fewer at a time than the batch holds. Sums were added "
-    "in another order: the weights are those of a machine with more memory but for rounding.",
+    "in another order: a machine with more memory may give weights that differ as rounding makes them.",
 )
 
 
