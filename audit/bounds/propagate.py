@@ -196,7 +196,7 @@ def lower_bound(
         if a is None:
             continue
         node = graph.nodes[position]
-        operation = node.operation
+        sources, operation = node.inputs, node.operation
         slack = values.slack.get(position)
         if costed and slack is not None and position not in walk.counted:
             walk.cost(position, a, slack)
@@ -205,15 +205,14 @@ def lower_bound(
             walk.add(position, a.clamp(min=0), box.low)
             walk.add(position, a.clamp(max=0), box.high)
             continue
-        sources: Sequence[int] = node.inputs
         if isinstance(operation, Activation):
             if keep:
                 reached[position] = a
             box = values.boxes[node.inputs[0]]
             slope = slopes.get(position)
             lines = outward_lines(operation, box, slope) if single else operation.lines(box.low, box.high, slope)
-            back, below = bent(a, _wide(lines.low_slope, a), _wide(lines.high_slope, a))
-            backs: Sequence[Tensor | None] = [back]
+            before, below = bent(a, _wide(lines.low_slope, a), _wide(lines.high_slope, a))
+            backs: list[Tensor | None] = [before]
             walk.add(position, below, lines.high_intercept, one_sign=operation.derivative is None)
             if operation.derivative is not None:
                 walk.add(position, a.clamp(min=0), lines.low_intercept)
