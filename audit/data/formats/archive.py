@@ -45,7 +45,9 @@ class Archive:
 
 @data_format(argument="FILE", images=True)
 def archive(path: str, options: LoadOptions) -> Dataset:
-    """A folder of images inside a .zip or uncompressed .tar file, perhaps with a metadata.csv.
+    """A folder of images inside a .zip or uncompressed .tar file.
+
+    A metadata.csv, .tsv or .jsonl beside the pictures is read too.
 
     Args:
         path: The archive; its folders are read as `audit.data.folder_layout` says.
