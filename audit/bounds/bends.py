@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-aten = torch.ops.aten
+_aten = torch.ops.aten
 
 
 def bent(a: Tensor, low_slope: Tensor, high_slope: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ def _places_of_tiles(values: Tensor, like: Tensor, tiles: tuple[int, int]) -> li
 
 def _by_sign(a: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     """One number where a is above 0, else another; both are written over."""
-    result: Tensor = negative.add_(aten.threshold_backward(positive.sub_(negative), a, 0))
+    result: Tensor = negative.add_(_aten.threshold_backward(positive.sub_(negative), a, 0))
     return result
 
 
