@@ -89,6 +89,7 @@ def onto_l1_ball_and_box(delta: FlatImages, origin: FlatImages, eps: float) -> F
 
 
 def _scaled(rows: FlatImages, eps: float, order: int) -> FlatImages:
-    """FlatImages whose norm exceeds eps, by rounding, made as long as eps; towards 0 nothing leaves the box."""
+    """Rows whose norm exceeds eps, by rounding, made as long as eps; towards 0 nothing leaves the box."""
     size = torch.linalg.vector_norm(rows, ord=order, dim=1, keepdim=True)
-    return rows * (eps / size.clamp(min=1e-12)).clamp(max=1)
+    scale: Tensor = (eps / size.clamp(min=1e-12)).clamp(max=1)
+    return rows * scale
