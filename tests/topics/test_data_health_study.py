@@ -147,7 +147,7 @@ def test_flipped_training_labels_are_named() -> None:
 
 
 def judged_by_the_model(count: int, wrong: int) -> tuple[RunResults, LabelFacts]:
-    """Labels of `count` images, the first `wrong` of them mistaken, as seen by a model that is sure of the right ones."""
+    """Labels of `count` images, the first `wrong` mistaken, seen by a model that is sure of the right ones."""
     images, labels = drawn(count, 2)
     noisy = labels.copy()
     noisy[:wrong] = (noisy[:wrong] + 1) % 4
