@@ -89,6 +89,16 @@ class DeviceTensor(Tensor):
         if _Memory.present is not None:
             _Memory.present.take(self)
 
+    @property
+    def data(self) -> Tensor:  # type: ignore[override]
+        return Tensor.data.__get__(self)  # type: ignore[attr-defined,no-any-return]
+
+    @data.setter
+    def data(self, value: DeviceTensor) -> None:
+        """The numbers go along, as where a net's weights get another memory format."""
+        Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
+        self.data_ = value.data_
+
     def data_ptr(self) -> int:
         return self.data_.data_ptr()
 

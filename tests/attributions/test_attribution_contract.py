@@ -126,9 +126,6 @@ def test_runs_where_the_default_device_is_another(name: str, cnn_model: ModelUnd
 
 
 def test_another_device_gives_the_same_map(name: str, cnn_model: ModelUnderTest, batch: Batch) -> None:
-    if name in ("grad-cam", "grad-cam-plus-plus", "layer-cam"):
-        pytest.skip("finds its layer under a dispatch mode of its own, below which the pretended device has no numbers")
-
     def maps(device: torch.device) -> Tensor:
         model = ModelUnderTest(cnn_model.net, classes=tuple("abcd"), input_shape=(1, 12, 12), device=device)
         few = Batch(batch.images[:2].to(device), batch.labels[:2].to(device), batch.ids[:2])
