@@ -37,7 +37,7 @@ def trained(images: Tensor, labels: Labels, classes: int, seed: int) -> list[tup
     draw = torch.Generator().manual_seed(seed)
     for epoch in range(EPOCHS):
         net.train()
-        for rows in torch.randperm(COUNT, generator=draw).split(BATCH):
+        for rows in torch.randperm(COUNT, generator=draw).split(BATCH):  # type: ignore[no-untyped-call]
             optimiser.zero_grad()
             nn.functional.cross_entropy(net(images[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
