@@ -46,6 +46,13 @@ def test_clopper_pearson_bounds_have_the_tail_they_promise(drawn: tuple[int, int
         assert stats.binom.cdf(k, n, found.high) == pytest.approx(0.025, rel=1e-6)
 
 
+@given(counts(), st.sampled_from([0.9, 0.95, 0.999]))
+def test_intervals_of_a_share_are_those_of_scipy(drawn: tuple[int, int], level: float) -> None:
+    for method, ours in (("wilson", wilson(*drawn, level=level)), ("exact", clopper_pearson(*drawn, level=level))):
+        theirs = stats.binomtest(*drawn).proportion_ci(level, method)
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-11)
+
+
 def test_an_interval_of_nothing_is_refused() -> None:
     for k, n in ((0, 0), (3, 2), (-1, 4)):
         with pytest.raises(UsageError, match="no interval"):
@@ -83,6 +90,16 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
     draws = np.random.default_rng(3).exponential(1, (200, 40))
     held = [(i := bootstrap_mean(row, 0, resamples=400)).low <= 1 <= i.high for row in draws]
     assert 0.87 <= np.mean(held) <= 0.99
+
+
+@pytest.mark.parametrize("size", [2, 30, 4001])
+def test_bootstrap_is_that_of_scipy_from_the_same_draws(size: int) -> None:
+    skewed = np.random.default_rng(size).exponential(size=size)
+    ours = bootstrap_mean(skewed, seed=3, level=0.9)
+    theirs = stats.bootstrap(
+        (skewed,), np.mean, n_resamples=2000, batch=900, confidence_level=0.9, rng=np.random.default_rng(3)
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=1e-12)
 
 
 def test_bootstrap_of_equal_values_is_a_point() -> None:
