@@ -129,7 +129,8 @@ def robust_accuracy(attack: Attack) -> Callable[[int], str]:
             found = int((net(attack(net, images, labels)).argmax(1) == labels).sum())
         except (RuntimeError, IndexError, ValueError) as fault:
             return f"{type(fault).__name__}: {str(fault).splitlines()[0][:70]}"
-        return "exact" if found == exact else "too high" if found > exact else "too low"
+        extra = found - exact
+        return "exact" if extra == 0 else f"too high by {'1 or 2' if extra < 3 else '3 or more'} of 32 images"
 
     return answer
 
