@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from audit.config import RunConfig
 from audit.core.errors import Interrupted
@@ -17,7 +18,6 @@ from audit.execution.workers import WorkerPool
 from audit.planning.build import Scope, build_plan
 from audit.planning.plan import AuditPlan
 from audit.report.document import build_document, to_json
-from audit.report.html import render_html
 from audit.results.queries import first_entries
 from audit.results.run_results import RunResults
 from audit.runs.clock import RunClock
@@ -27,9 +27,11 @@ from audit.runs.folder import RunFolder, open_run
 from audit.runs.metadata import collect_metadata
 from audit.runs.run_setup import RunSetup
 from audit.runs.setup import set_up
-from audit.runs.watch import ReportWatcher
 from audit.storage.store import write_atomically
 from audit.topics.compression.section import latencies_of, read_latencies
+
+if TYPE_CHECKING:
+    from audit.runs.watch import ReportWatcher
 
 _ENDED = {"time": "The time ended", "user": "Stopped as asked"}
 
@@ -106,6 +108,8 @@ def run_audit(
 
 
 def _watcher(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback) -> ReportWatcher:
+    from audit.runs.watch import ReportWatcher
+
     def build(results: RunResults) -> AuditDocument:
         return build_document(results, setup.config, collect_metadata(setup, results))
 
@@ -139,6 +143,8 @@ def _run_in(
     document = build_document(results, setup.config, collect_metadata(setup, results))
     write_atomically(folder.document, to_json(document), flag="--out")
     write_atomically(folder.timing, _timing(started, clock.elapsed, results), flag="--out")
+    from audit.report.html import render_html  # its charts are imported once there is something to show
+
     faults: list[str] = []
     page = render_html(document, latencies=read_latencies(folder.timing), on_fault=faults.append)
     write_atomically(folder.report, page, flag="--out")
