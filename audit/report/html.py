@@ -21,6 +21,7 @@ from audit.document.locale import Locale, load_locale
 from audit.document.model import Proportion
 from audit.document.sanitise import visible
 from audit.document.schema import AuditDocument
+from audit.report.compiled_templates import CompiledTemplates
 from audit.report.hand_over import HandOver
 from audit.report.history import RunRow
 from audit.report.live_run import LiveRun
@@ -152,6 +153,7 @@ def _environment() -> Environment:
             [FileSystemLoader(resource_dir("templates")), PrefixLoader({"topics": _topic_templates()})]
         ),
         autoescape=True,
+        bytecode_cache=CompiledTemplates(),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
