@@ -17,16 +17,21 @@ from audit.execution.local import LocalExecutor
 from audit.execution.parallel import ParallelExecutor
 from audit.execution.runner import Executor, RunCallback
 from audit.execution.workers import WorkerPool
+from audit.models.architecture import ZOO
+from audit.models.devices import resolve_device
 from audit.planning.expectation import expect_costs
 from audit.planning.plan import AuditPlan, Task
 from audit.runs.clock import RunClock, pass_cost
 from audit.runs.folder import RunFolder
+from audit.runs.forked_worker import can_fork
 from audit.runs.probe import learn_costs
 from audit.runs.process_pool import ProcessPool
 from audit.runs.run_setup import RunSetup
 from audit.runs.validation import wants_tensorboard
 from audit.runs.worker import WorkerOrder
 
+WORKERS = 2
+"""Workers of a small run: the two trainings follow each other, and more would wait for them."""
 CORES_A_WORKER = 4
 """Cores of a worker on a cluster where OMP_NUM_THREADS says nothing: more threads than that speed no small net up."""
 
@@ -67,12 +72,33 @@ def threads_of_workers(config: RunConfig) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def open_pool(setup: RunSetup, folder: RunFolder) -> WorkerPool | None:
+def suited_jobs(config: RunConfig) -> int | None:
+    """How many workers a command uses where nothing says it: two on two or three cores where a small net is trained.
+
+    The hardened model is then trained while the other is audited, and neither waits for threads of its own: nets of
+    the zoo gain less from a second thread than the run from a second worker.
+
+    Args:
+        config: The configuration of the run, as it was given.
+
+    Returns:
+        The number; None for this process alone.
+    """
+    small = config.model.architecture in ("auto", *ZOO) and config.model.weights is None and config.task != "detection"
+    alone = config.jobs is None and config.engine == "in-process" and config.device in ("auto", "cpu")
+    together = max(config.training.nproc, config.hardening.nproc) > 1
+    cores = torch.get_num_threads()
+    fits = can_fork(cores // WORKERS, resolve_device(config.device).type) if alone else False
+    return WORKERS if small and fits and not together and config.hardening.enabled else config.jobs
+
+
+def open_pool(setup: RunSetup, folder: RunFolder, *, forks: bool = False) -> WorkerPool | None:
     """The workers that the configuration asks for, none of them started; to be closed.
 
     Args:
         setup: Data, model and device.
         folder: The run folder, which need not exist.
+        forks: Whether workers may begin as copies of this process.
 
     Returns:
         The pool; None where the run is computed in this process.
@@ -94,7 +120,7 @@ def open_pool(setup: RunSetup, folder: RunFolder) -> WorkerPool | None:
         return RayPool(order, setup.device.type, requested.engine.partition(":")[2], requested.jobs)
     if requested.jobs is None or requested.jobs == 1:
         return None
-    return ProcessPool(order, requested.jobs, _cards(requested))
+    return ProcessPool(order, requested.jobs, _cards(requested), forks=forks)
 
 
 def choose_engine(

@@ -65,6 +65,7 @@ def run_audit(
     on_setup: Callable[[RunSetup], None] = lambda setup: None,
     within: float | None = None,
     watch: bool = False,
+    forks: bool = False,
 ) -> AuditRun:
     """Run a configuration into a folder; what its store holds already is not computed again.
 
@@ -80,6 +81,7 @@ def run_audit(
         within: Seconds after which no more is computed; it then begins with the least that each part needs. None for a
             run that ends by itself.
         watch: Whether OUT/live.html shows the report as it grows.
+        forks: Whether workers may begin as copies of this process, as suits one that runs nothing else.
 
     Raises:
         Interrupted: The run was stopped, or its time ended, before there was anything to report.
@@ -90,7 +92,7 @@ def run_audit(
         setup = set_up(config)
         plan = build_plan(setup.config, setup.subject, scope)
         on_setup(setup)
-        pool = open_pool(setup, RunFolder(out))  # before anything is written, as it may be refused
+        pool = open_pool(setup, RunFolder(out), forks=forks)  # before anything is written, as it may be refused
         if pool is not None:
             held.callback(pool.close)
         folder = held.enter_context(open_run(out))
