@@ -21,6 +21,7 @@ from audit.models.architecture import ZOO
 from audit.models.devices import resolve_device
 from audit.planning.expectation import expect_costs
 from audit.planning.plan import AuditPlan, Task
+from audit.report.warm_up import warm_up
 from audit.runs.clock import RunClock, pass_cost
 from audit.runs.folder import RunFolder
 from audit.runs.forked_worker import can_fork
@@ -152,7 +153,7 @@ def choose_engine(
         stopping=lambda: bool(clock.cut_by()),
         tensorboard=_event_files(setup, folder),
     )
-    executor = local if pool is None else ParallelExecutor(pool, local.layouts, callback, clock.cut_by)
+    executor = local if pool is None else ParallelExecutor(pool, local.layouts, callback, clock.cut_by, warm_up)
     if clock.limited:
         return Engine(executor, "least first", pass_cost(setup.subject))
     if pool is None:

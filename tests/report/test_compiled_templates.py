@@ -8,6 +8,9 @@ import pytest
 from jinja2 import DictLoader, Environment
 
 from audit.report.compiled_templates import CompiledTemplates
+from audit.report.html import page_environment, render_html
+from audit.report.warm_up import warm_up
+from tests.made_run import made_document
 
 
 class Counting(Environment):
@@ -37,3 +40,19 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AUDIT_CACHE_DIR", str(tmp_path / "file"))
     assert [rendered("a {{ n }}") for _ in range(2)] == [("a 7", 1)] * 2
+
+
+def test_warming_up_compiles_what_a_page_needs_and_raises_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "audit")
+    monkeypatch.setenv("AUDIT_CACHE_DIR", str(tmp_path / "cache"))
+    page_environment.cache_clear()
+    warm_up()
+    kept = {path.name for path in (tmp_path / "cache").rglob("*.jinja")}
+    render_html(made_document())
+    assert kept and {path.name for path in (tmp_path / "cache").rglob("*.jinja")} == kept and not caplog.records
+    monkeypatch.setattr("audit.report.html.page_environment", lambda: 1 / 0)
+    warm_up()
+    assert [record.message for record in caplog.records] == ["The report could not be prepared"]
+    page_environment.cache_clear()
