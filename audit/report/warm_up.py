@@ -15,7 +15,7 @@ def warm_up() -> None:
         from audit.report.html import page_environment
 
         environment = page_environment()
-        for name in environment.list_templates(filter_func=lambda name: name.endswith(".html.j2")):
+        for name in environment.list_templates(filter_func=lambda name: name.endswith((".html.j2", ".svg.j2"))):
             environment.get_template(name)
         vl_convert.vegalite_to_svg({"mark": "point", "data": {"values": []}})
     except Exception:  # whatever is wrong, the page says it
