@@ -20,7 +20,6 @@ from audit.core.errors import Interrupted
 from audit.document.schema import Gap
 from audit.models.devices import resolve_device
 from audit.planning.build import Scope
-from audit.runs.engine import suited_jobs
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.run_setup import RunSetup
 from audit.training.distributed import launched_by_torchrun
@@ -79,9 +78,8 @@ def _run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
         terminal.info(f"Open {escape(str(request.out / 'live.html'))} in a browser: it follows the run.")
     with graceful_interrupts(terminal) as should_stop, RichProgress(terminal) as progress:
         try:
-            jobs = request.config.jobs if request.within else suited_jobs(request.config)
             finished = run_audit(
-                request.config.model_copy(update={"jobs": jobs}),
+                request.config,
                 request.out,
                 scope=request.scope,
                 callback=progress,

@@ -18,7 +18,6 @@ from audit.execution.parallel import ParallelExecutor
 from audit.execution.runner import Executor, RunCallback
 from audit.execution.workers import WorkerPool
 from audit.models.architecture import ZOO
-from audit.models.devices import resolve_device
 from audit.planning.expectation import expect_costs
 from audit.planning.plan import AuditPlan, Task
 from audit.report.warm_up import warm_up
@@ -33,6 +32,7 @@ from audit.runs.worker import WorkerOrder
 
 WORKERS = 2
 """Workers of a small run: the two trainings follow each other, and more would wait for them."""
+_FEW_IMAGES = 10_000
 CORES_A_WORKER = 4
 """Cores of a worker on a cluster where OMP_NUM_THREADS says nothing: more threads than that speed no small net up."""
 
@@ -73,24 +73,26 @@ def threads_of_workers(config: RunConfig) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def suited_jobs(config: RunConfig) -> int | None:
-    """How many workers a command uses where nothing says it: two on two or three cores where a small net is trained.
+def suited_jobs(setup: RunSetup) -> int | None:
+    """How many workers suit a run of which nothing says it: two on two or three cores where a small net is trained.
 
-    The hardened model is then trained while the other is audited, and neither waits for threads of its own: nets of
-    the zoo gain less from a second thread than the run from a second worker.
+    The hardened model is then trained while the other is audited, and no thread waits for another: a net of the zoo
+    gains less from a second thread than such a run from a second worker. Where there are many images to learn from,
+    training takes most of the time, and gains from threads.
 
     Args:
-        config: The configuration of the run, as it was given.
+        setup: Data, model and device.
 
     Returns:
         The number; None for this process alone.
     """
-    small = config.model.architecture in ("auto", *ZOO) and config.model.weights is None and config.task != "detection"
-    alone = config.jobs is None and config.engine == "in-process" and config.device in ("auto", "cpu")
-    together = max(config.training.nproc, config.hardening.nproc) > 1
-    cores = torch.get_num_threads()
-    fits = can_fork(cores // WORKERS, resolve_device(config.device).type) if alone else False
-    return WORKERS if small and fits and not together and config.hardening.enabled else config.jobs
+    asked, config, train = setup.requested or setup.config, setup.config, setup.dataset.train
+    if asked.jobs is not None or asked.engine != "in-process" or max(config.training.nproc, config.hardening.nproc) > 1:
+        return asked.jobs
+    trains = setup.loaded is None and config.hardening.enabled and config.model.architecture in ZOO
+    few = train is not None and train.objects is None and len(train) <= _FEW_IMAGES
+    fits = can_fork(torch.get_num_threads() // WORKERS, setup.device.type)
+    return WORKERS if trains and few and fits else None
 
 
 def open_pool(setup: RunSetup, folder: RunFolder, *, forks: bool = False) -> WorkerPool | None:

@@ -58,10 +58,13 @@ class ForkedProcess:
 
 
 def can_fork(threads: int, device: str) -> bool:
-    """Whether a copy of this process can compute: OpenMP's threads and a driver of a card do not survive the copy.
+    """Whether a copy of this process can compute.
+
+    OpenMP's threads do not survive the copy, so that it must do with its own, as the workers of torch's DataLoader do;
+    nor does the driver of a card.
 
     Args:
-        threads: Threads that the worker, and this process so far, compute with.
+        threads: Threads that the worker computes with.
         device: Type of the device.
     """
     return sys.platform == "linux" and threads == 1 and device == "cpu"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from audit.report.document import build_document, to_json
 from audit.results.queries import first_entries
 from audit.results.run_results import RunResults
 from audit.runs.clock import RunClock
-from audit.runs.engine import choose_engine, open_pool, threads_of_workers
+from audit.runs.engine import choose_engine, open_pool, suited_jobs, threads_of_workers
 from audit.runs.export import export_data_issues, export_models
 from audit.runs.folder import RunFolder, open_run
 from audit.runs.metadata import collect_metadata
@@ -81,7 +81,8 @@ def run_audit(
         within: Seconds after which no more is computed; it then begins with the least that each part needs. None for a
             run that ends by itself.
         watch: Whether OUT/live.html shows the report as it grows.
-        forks: Whether workers may begin as copies of this process, as suits one that runs nothing else.
+        forks: Whether workers may begin as copies of this process, as suits one that runs nothing else; their number
+            is then chosen where the configuration does not say it.
 
     Raises:
         Interrupted: The run was stopped, or its time ended, before there was anything to report.
@@ -90,6 +91,10 @@ def run_audit(
     clock = RunClock(within, should_stop)
     with threads_of_workers(config), ExitStack() as held:
         setup = set_up(config)
+        if forks and scope == "audit" and within is None and (jobs := suited_jobs(setup)) != config.jobs:
+            config = config.model_copy(update={"jobs": jobs})
+            held.enter_context(threads_of_workers(config))
+            setup = replace(setup, requested=config)
         plan = build_plan(setup.config, setup.subject, scope)
         on_setup(setup)
         pool = open_pool(setup, RunFolder(out), forks=forks)  # before anything is written, as it may be refused

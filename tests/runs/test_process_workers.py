@@ -99,19 +99,22 @@ def test_what_a_copy_raises_before_it_works_is_its_reason(
         (4, {}, None),
         (2, {"jobs": 1}, 1),
         (2, {"engine": "ray"}, None),
-        (2, {"model": {"weights": "net.safetensors"}}, None),
-        (2, {"model": {"architecture": "torchvision:resnet18"}}, None),
+        (2, {"model": {"architecture": "cnn-28", "weights": "given"}}, None),
         (2, {"hardening": {"enabled": False}}, None),
         (2, {"training": {"nproc": 2, "shares": 2}}, None),
-        (2, {"task": "detection"}, None),
     ],
 )
 def test_two_workers_suit_two_cores_where_a_small_net_is_trained_twice(
-    threads: int, changes: dict[str, Any], jobs: int | None
+    folder: Path, threads: int, changes: dict[str, Any], jobs: int | None
 ) -> None:
+    if "model" in changes:
+        changes = {"model": configured(folder).model.model_dump(exclude_unset=True)}
+    setup = set_up(load_config(overrides={"device": "cpu", **changes}))
     torch.set_num_threads(threads)
     try:
-        assert suited_jobs(load_config(overrides={"device": "cpu", **changes})) == jobs
+        assert suited_jobs(setup) == jobs
+        many = replace(setup.dataset, train=Mock(objects=None, __len__=lambda _: 10_001))
+        assert suited_jobs(replace(setup, dataset=many)) == (None if jobs == 2 else jobs)
     finally:
         torch.set_num_threads(1)
 
