@@ -211,11 +211,44 @@ def _over(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return mean
 
 
+def ratio_over_images(
+    numerators: NDArray[np.float64],
+    denominators: NDArray[np.float64],
+    *,
+    most: float = 1.0,
+    seed: int = 0,
+    resamples: int = RESAMPLED,
+) -> Interval | None:
+    """The sum of one count over images by that of another, with the basic bootstrap interval of mAP.
+
+    Args:
+        numerators: A count of each image, (N,).
+        denominators: The other, (N,).
+        most: What the ratio cannot exceed.
+        seed: Of the resampling.
+        resamples: Bootstrap samples.
+
+    Returns:
+        None where the second count is 0 in every image.
+    """
+    if not denominators.sum():
+        return None
+    drawn = resampled_counts(len(numerators), seed, resamples)
+    above, below = drawn @ numerators, drawn @ denominators
+    samples = np.divide(above, below, out=np.full(resamples, np.nan), where=below > 0)
+    return _interval(np.asarray(numerators.sum() / denominators.sum()), samples, len(numerators), most=most)
+
+
 def _interval(
-    estimate: NDArray[np.float64], samples: NDArray[np.float64], images: int, *, least: float = 0.0
+    estimate: NDArray[np.float64],
+    samples: NDArray[np.float64],
+    images: int,
+    *,
+    least: float = 0.0,
+    most: float = 1.0,
 ) -> Interval:
     tail = (1 - LEVEL) / 2
     lower, upper = np.nanquantile(samples, [tail, 1 - tail])
     value = float(estimate)
-    low, high = (float(np.clip(2 * value - bound, least, 1)) for bound in (upper, lower))
+    low, high = (float(np.clip(2 * value - bound, least, most)) for bound in (upper, lower))
     return Interval(value, min(low, value), max(high, value), images, f"basic bootstrap over images {LEVEL:.0%}")

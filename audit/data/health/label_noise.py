@@ -82,7 +82,7 @@ class _Channel:
     """The likelihood of eta, with T fitted to each."""
 
     def __init__(self, scores: NDArray[np.float32], labels: NDArray[np.int64]):
-        self.centred, self.labels = _centred(scores), labels
+        self.centred, self.labels = scores - scores.max(axis=1, keepdims=True), labels
         self.losses: dict[float, float] = {}
         self.sharpness: dict[float, float] = {}
 
@@ -98,9 +98,13 @@ class _Channel:
         return self.losses[key]
 
     def _loss(self, sharpness: float, eta: float) -> float:
-        q = _own(self.centred, self.labels, sharpness)
-        likelihood = (1 - eta) * q + eta * (1 - q) / (self.centred.shape[1] - 1)
-        return float(-np.log(np.maximum(likelihood, 1e-300)).sum())
+        total = 0.0
+        for start in range(0, len(self.labels), _AT_ONCE):
+            rows = slice(start, start + _AT_ONCE)
+            q = _own(self.centred[rows].astype(np.float64), self.labels[rows], sharpness)
+            likelihood = (1 - eta) * q + eta * (1 - q) / (self.centred.shape[1] - 1)
+            total -= float(np.log(np.maximum(likelihood, 1e-300)).sum())
+        return total
 
 
 def _centred(scores: NDArray[np.float32]) -> NDArray[np.float64]:
