@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from audit.core.errors import UsageError
-from audit.core.statistics import bootstrap_mean, clopper_pearson, mcnemar, paired_difference, share_of, wilson
+from audit.core.statistics import (
+    bootstrap_mean,
+    clopper_pearson,
+    mcnemar,
+    mean_ranks,
+    paired_difference,
+    share_of,
+    wilson,
+)
 
 Z = 1.959963984540054
 
@@ -149,3 +157,8 @@ def test_paired_difference_turns_with_its_arguments() -> None:
 def test_pairs_must_be_of_the_same_examples() -> None:
     with pytest.raises(UsageError, match="same examples"):
         mcnemar([1, 0], [1])
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40))
+def test_mean_ranks_are_those_of_scipy(values: list[int]) -> None:
+    assert np.array_equal(mean_ranks(values), stats.rankdata(values))
