@@ -15,7 +15,7 @@ from audit.metrics.average_precision import mean_precision, paired_difference_of
 from audit.metrics.box_matching import BoxMatches, match_boxes
 from audit.report.html import render_comparison
 from audit.report.run_comparison import compare_documents
-from audit.topics.detection_comparison.measured import PAIRED_RESAMPLES, Condition
+from audit.topics.detection_comparison.measured import PAIRED_RESAMPLES, PrecisionCondition
 from audit.topics.detection_comparison.section import SampledPrecision, change_of_precision, sampled_precision
 from tests.random_detections import random_detections, random_objects, repeated
 
@@ -42,7 +42,7 @@ def _matches(objects: PackedObjects, found: PackedDetections, order: NDArray[np.
 def _row(
     *matches: BoxMatches, ids: Sequence[str] = IDS, quantity: str = "mAP clean", protocol: str = ""
 ) -> SampledPrecision:
-    condition = Condition(quantity, (0, len(ids), 1), protocol, matches)
+    condition = PrecisionCondition(quantity, (0, len(ids), 1), protocol, matches)
     return sampled_precision("standard", condition, ids)
 
 

@@ -25,7 +25,7 @@ _PRESENTATION = ("pictures",)
 
 
 @dataclass(frozen=True, eq=False)
-class Condition:
+class PrecisionCondition:
     """mAP in one condition.
 
     Attributes:
@@ -58,7 +58,7 @@ class Condition:
         return estimate, np.mean([resampled_precision(some, drawn) for some in self.matches], axis=0)
 
 
-def conditions(results: RunResults, role: str) -> Iterator[Condition]:
+def conditions(results: RunResults, role: str) -> Iterator[PrecisionCondition]:
     """mAP on clean images, under attack at each eps, under corruptions and under each patch, where measured.
 
     Args:
@@ -69,23 +69,23 @@ def conditions(results: RunResults, role: str) -> Iterator[Condition]:
     clean = measured_detector(results, role, classes)
     if clean is None or clean.precision is None:
         return
-    yield Condition("mAP clean", (0, clean.matches.images, 1), "", (clean.matches,))
+    yield PrecisionCondition("mAP clean", (0, clean.matches.images, 1), "", (clean.matches,))
     attacked = attacked_detector(results, role, classes) if results.entries(ATTACK_STUDY, role=role) else None
     if attacked is not None:
         for eps, (matches, _) in attacked.robust.items():
             within = [e for a in attacked.attacks if a.facts.eps <= eps for e in a.entries]
             name = f"mAP under attack, {format_threat(attacked.attacks[0].facts.norm, eps)}"
-            yield Condition(name, (0, matches.images, 1), _protocol(within), (matches,))
+            yield PrecisionCondition(name, (0, matches.images, 1), _protocol(within), (matches,))
     corrupted = corrupted_detectors(results, role)
     if len({some.matches.images for some in corrupted}) == 1:
         entries = [entry for entry in results.entries(CORRUPTED_STUDY, role=role)]
         every = tuple(some.matches for some in corrupted)
-        yield Condition("mAP under corruptions", (0, every[0].images, 1), _protocol(entries), every)
+        yield PrecisionCondition("mAP under corruptions", (0, every[0].images, 1), _protocol(entries), every)
     for patch in patched_detectors(results, role):
         examples = patch.entry.task.examples
         name = f"mAP under a patch, {patch.facts.kind}"
         images = (examples.start + 1, examples.stop, 2)
-        yield Condition(name, images, _protocol([patch.entry]), (patch.conditions["patch"].matches,))
+        yield PrecisionCondition(name, images, _protocol([patch.entry]), (patch.conditions["patch"].matches,))
 
 
 def _protocol(entries: Sequence[TaskResult]) -> str:

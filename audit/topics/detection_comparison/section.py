@@ -16,7 +16,7 @@ from audit.results.queries import model_roles
 from audit.results.run_results import RunResults
 
 if TYPE_CHECKING:
-    from audit.topics.detection_comparison.measured import Condition
+    from audit.topics.detection_comparison.measured import PrecisionCondition
 
 
 class SampledPrecision(DocumentModel):
@@ -106,7 +106,7 @@ def change_of_precision(first: SampledPrecision, second: SampledPrecision) -> Pr
     )
 
 
-def sampled_precision(role: str, condition: Condition, ids: Sequence[str]) -> SampledPrecision:
+def sampled_precision(role: str, condition: PrecisionCondition, ids: Sequence[str]) -> SampledPrecision:
     """The row of one condition.
 
     Args:
