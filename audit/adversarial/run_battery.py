@@ -98,7 +98,7 @@ def run_battery(
         averaged.enter_context(expectation_over_transformation(model, draws, seed))
         checked = run_sanity_checks(model, batch, norm, seed, noise) if sanity_checks else None
         report = without_checks(model, batch, noise) if checked is None else checked
-        worst_case = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
+        worst_case = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)), at)
         battery_run = _BatteryRun(model, batch, chosen, worst_case, at, seed, report.no_gradient_reason, surrogate)
         checkpoint = BatteryCheckpoint(worst_case, battery_run.passes_so_far, unfinished if draws == 1 else None)
         battery_run.run(checkpoint, progress, stopping)
@@ -122,6 +122,7 @@ def run_battery(
         clean=batch.images,
         nearest=worst_case.nearest,
         rounding=worst_case.rounding,
+        margin=worst_case.headline_margin,
         rows=rows,
         inconclusive=tuple(
             flag.sentence for flag in (*battery_red_flags(report, rows, len(batch), iterative=chosen.iterative), *flat)

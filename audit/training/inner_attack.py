@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from audit.core.ascent import projected_step
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Logits
+from audit.models.grey_gradient import quick_grey_gradients
 from audit.training.memory import fitting
 from audit.training.step import TrainingStep
 
@@ -99,7 +100,8 @@ def frozen_eval(net: nn.Module, head: nn.Module | None = None) -> Iterator[None]
             head.train()
         for parameter in learning:
             parameter.requires_grad_(False)
-        yield
+        with quick_grey_gradients(net):
+            yield
     finally:
         for module, flag in flags:
             module.training = flag

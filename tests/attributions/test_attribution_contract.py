@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.core import registry
+from audit.core import method_table
 from audit.core.cell import Cell
 from audit.core.registry import attribution, find, methods
 from audit.core.types import Batch, PassCount
@@ -175,8 +175,8 @@ def test_of_a_method_that_declares_nothing_the_cost_is_unknown(monkeypatch: pyte
         """Zero."""
         return Attribution(torch.zeros_like(images))
 
-    registered = registry._METHODS.pop(("attribution", "outside"))
-    monkeypatch.setitem(registry._METHODS, ("attribution", "outside"), registered)
+    registered = method_table._METHODS.pop(("attribution", "outside"))
+    monkeypatch.setitem(method_table._METHODS, ("attribution", "outside"), registered)
     settings = {"method": registered.settings()}
     assert max_passes_of("outside", settings, (1, 28, 28)) is None
     assert max_passes_of("outside", settings, (1, 28, 28), {"algorithm": "auto"}) == PassCount(0, 0)
