@@ -90,6 +90,10 @@ class DeviceTensor(Tensor):
             _Memory.present.take(self)
 
     @property
+    def is_meta(self) -> bool:  # type: ignore[override]
+        return False
+
+    @property
     def data(self) -> Tensor:  # type: ignore[override]
         return Tensor.data.__get__(self)  # type: ignore[attr-defined,no-any-return]
 

@@ -40,9 +40,10 @@ _T = TypeVar("_T")
 SHAPE = (3, 32, 32)
 NAMES = tuple(f"class {number}" for number in range(10))
 QUICK = {
-    "robustness": {"examples": 60},
-    "explanations": {"examples": 4},
-    "data": {"train_examples": 2000},
+    "robustness": {"examples": 60 if ON_CARD else 8},
+    "corruptions": {"examples": 60 if ON_CARD else 8},
+    "explanations": {"examples": 4 if ON_CARD else 1},
+    "data": {"train_examples": 2000 if ON_CARD else 160},
     "training": {"epochs": 1},
     "hardening": {"enabled": False},
 }
@@ -62,6 +63,11 @@ def note_row(table: list[str], what: str, value: str) -> None:
 
 def images(count: int) -> Tensor:
     return torch.rand(count, *SHAPE, generator=torch.Generator("cpu").manual_seed(0))
+
+
+def digits(count: int) -> Batch:
+    pixels = torch.rand(count, 1, 28, 28, generator=torch.Generator("cpu").manual_seed(1))
+    return Batch(pixels, torch.arange(count) % 4, tuple(map(str, range(count))))
 
 
 def model_on(device: torch.device | str) -> ModelUnderTest:
@@ -166,7 +172,7 @@ def test_the_same_run_gives_the_same_bytes_and_a_resumed_one_too(tmp_path: Path,
 
 def test_verdicts_are_those_of_the_processor_but_on_the_boundary() -> None:
     here, there = model_on("cpu"), model_on(CARD)
-    batch = batch_for(here, 200)
+    batch = batch_for(here, 200 if ON_CARD else 20)
     proposals = attack("pgd", here, batch, steps=5)
     margins = [margin(model.logits(proposals), batch.target_mask(10).to(model.device)).cpu() for model in (here, there)]
     sure = margins[0].abs() > 1e-4
@@ -174,10 +180,10 @@ def test_verdicts_are_those_of_the_processor_but_on_the_boundary() -> None:
 
 
 def test_little_memory_halves_the_batch_and_keeps_the_answer(table: list[str]) -> None:
-    model, count = model_on(CARD), 4096 if ON_CARD else 256
+    model, count = model_on(CARD), 4096 if ON_CARD else 128
     model.layout.batch_size = count
     expected, peak = with_peak(lambda: model.logits(images(count)).cpu())
-    with memory_of(0.6 * peak, most=100):
+    with memory_of(0.6 * peak, most=50):
         found = model.logits(images(count)).cpu()
     note_row(table, f"batch after {count} images in 60% of their memory", str(model.layout.batch_size))
     assert model.layout.batch_size < count
@@ -195,7 +201,7 @@ def test_a_training_in_little_memory_gives_the_same_weights(table: list[str]) ->
         return [value.cpu() for value in net.state_dict().values()]
 
     expected, peak = with_peak(weights)
-    with memory_of(0.6 * peak, most=100):
+    with memory_of(0.6 * peak, most=50):
         found, least = with_peak(weights)
     note_row(
         table, "training in 60% of its memory: peak MiB before and then", f"{peak / 2**20:,.0f}, {least / 2**20:,.0f}"
@@ -220,7 +226,7 @@ def test_memory_does_not_grow_with_the_images_of_a_caller(table: list[str]) -> N
 
 
 def test_training_gives_the_same_weights_twice() -> None:
-    data = Batch(torch.rand(512, 1, 28, 28), torch.arange(512) % 4, tuple(map(str, range(512))))
+    data = digits(512 if ON_CARD else 128)
     settings = TrainingConfig(recipe="pgd", epochs=1)
 
     def weights() -> list[Tensor]:
@@ -233,7 +239,7 @@ def test_training_gives_the_same_weights_twice() -> None:
 
 def test_shares_give_the_same_weights_in_any_number_of_processes(table: list[str]) -> None:
     """Two processes need two cards; on one card, or in a rehearsal, one process trains twice or two share the CPU."""
-    data = Batch(torch.rand(512, 1, 28, 28), torch.arange(512) % 4, tuple(map(str, range(512))))
+    data = digits(512 if ON_CARD else 128)
     settings = TrainingConfig(recipe="pgd", epochs=1, shares=4)
 
     def weights(nproc: int | None) -> list[Tensor]:
