@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.targets import PositiveFloat, PositiveInt
-from audit.adversarial.universal_ascent import AscentSettings, mean_gradient_ascent
+from audit.adversarial.universal_ascent import AscentSettings, capped_loss_gradient, mean_gradient_ascent
 from audit.core.errors import UsageError, unknown_name
 from audit.core.precise import precise
 from audit.core.registry import attack
@@ -23,8 +23,49 @@ PatchPosition = Literal["top-left", "top-right", "bottom-left", "bottom-right", 
 PATCH_POSITIONS: tuple[PatchPosition, ...] = get_args(PatchPosition)
 
 
+class PaintedThreat:
+    """Paint some pixels of an image, known before, in any colours: a base of patches, which say which pixels."""
+
+    def inside(self, images: Images) -> Tensor:
+        """Which pixels, bool (1, 1, H, W) or (N, 1, H, W).
+
+        Args:
+            images: The images, (N, C, H, W).
+        """
+        raise NotImplementedError
+
+    def allows(self, images: Images, origin: Images) -> Tensor:
+        """Whether nothing else changed and all is in the box, bool (N,).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
+        unchanged = (images == origin).logical_or(self.inside(origin)).flatten(1).all(1)
+        flat = images.flatten(1)
+        return unchanged & (flat >= 0).all(1) & (flat <= 1).all(1)
+
+    def project(self, images: Images, origin: Images) -> Images:
+        """The images where they may be painted, the originals elsewhere.
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
+        return torch.where(self.inside(origin), images.clamp(0, 1), origin)
+
+    def distance(self, images: Images, origin: Images) -> Tensor:
+        """The share of the pixels that changed, float64 (N,).
+
+        Args:
+            images: Float32 (N, C, H, W) in [0, 1].
+            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+        """
+        return precise((images != origin).any(1).flatten(1)).mean(1)
+
+
 @dataclass(frozen=True)
-class PatchThreat:
+class PatchThreat(PaintedThreat):
     """Paint a square of the image in any colours (Brown et al. 2017, arXiv:1712.09665, at a known position).
 
     Where the image is too narrow for the square, a rectangle over its whole width has the square's place.
@@ -57,21 +98,13 @@ class PatchThreat:
             images: Images of the size asked about, (N, C, H, W).
         """
         height, width = images.shape[2:]
-        rows, columns = self._sides(height, width)
+        rows, columns = square_within(self.area, height, width)
         middle = self.position == "centre"
         top = (height - rows) // 2 if middle else (height - rows) * self.position.startswith("bottom")
         left = (width - columns) // 2 if middle else (width - columns) * self.position.endswith("right")
         square = torch.zeros(1, 1, height, width, dtype=torch.bool, device=images.device)
         square[..., top : top + rows, left : left + columns] = True
         return square
-
-    def _sides(self, height: int, width: int) -> tuple[int, int]:
-        side = max(1, round(math.sqrt(self.area * height * width)))
-        if side > height:
-            return height, max(1, round(self.area * width))
-        if side > width:
-            return max(1, round(self.area * height)), width
-        return side, side
 
     def share_of(self, images: Images) -> float:
         """The share of the image that is really painted, in (0, 1].
@@ -98,35 +131,49 @@ class PatchThreat:
         """
         return torch.where(self.inside(images), paint.to(images.dtype), images)
 
-    def allows(self, images: Images, origin: Images) -> Tensor:
-        """Whether nothing changed outside the square and all is in the box, bool (N,).
+    def pulled_back(self, gradient: Images) -> Images:
+        """The gradient to the paint, summed over the images, (1, C, H, W).
 
         Args:
-            images: Float32 (N, C, H, W) in [0, 1].
-            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+            gradient: That to the painted images, float32 (N, C, H, W).
         """
-        outside = ~self.inside(origin)
-        unchanged = (images == origin).logical_or(~outside).flatten(1).all(1)
-        flat = images.flatten(1)
-        return unchanged & (flat >= 0).all(1) & (flat <= 1).all(1)
+        return gradient.sum(0, keepdim=True) * self.inside(gradient)
 
-    def project(self, images: Images, origin: Images) -> Images:
-        """The images inside the square, the originals outside.
+    def paint_shape(self, image: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Channels, height and width of the paint: those of an image, of which the square counts.
 
         Args:
-            images: Float32 (N, C, H, W) in [0, 1].
-            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+            image: Channels, height and width of an image.
         """
-        return self.painted(origin, images.clamp(0, 1))
+        return image
 
-    def distance(self, images: Images, origin: Images) -> Tensor:
-        """The share of the pixels that changed, float64 (N,).
+    def select(self, index: Tensor) -> PatchThreat:
+        """The threat to some of the images: the same.
 
         Args:
-            images: Float32 (N, C, H, W) in [0, 1].
-            origin: The clean images, float32 (N, C, H, W) in [0, 1].
+            index: Their positions, int64 (M,).
         """
-        return precise((images != origin).any(1).flatten(1)).mean(1)
+        return self
+
+
+def square_within(area: float, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of a square over a share of an area; of a rectangle over its whole width or height, where the
+    square does not fit in.
+
+    Args:
+        area: The share, in (0, 1).
+        height: Of the area, in pixels.
+        width: Of the area, in pixels.
+
+    Returns:
+        Whole pixels, at least one each.
+    """
+    side = max(1, round(math.sqrt(area * height * width)))
+    if side > height:
+        return height, max(1, round(area * width))
+    if side > width:
+        return max(1, round(area * height)), width
+    return side, side
 
 
 def _in_words(share: float, position: PatchPosition) -> str:
@@ -178,5 +225,6 @@ def patch(
     def move(paint: Images, direction: Images, step: float) -> Images:
         return (paint + rate * step * direction.sign() * inside).clamp(0, 1)
 
-    ascent = AscentSettings(steps, images_a_step, decay, loss_named(loss, len(model.classes)))
-    return mean_gradient_ascent(model, batch, generators, first, ascent=ascent, apply=threat.painted, move=move)
+    gradient = capped_loss_gradient(model, batch, loss_named(loss, len(model.classes)), threat.painted)
+    ascent = AscentSettings(steps, images_a_step, decay)
+    return mean_gradient_ascent(gradient, generators, first, ascent=ascent, move=move)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from audit.adversarial.targets import PositiveFloat, PositiveInt
-from audit.adversarial.universal_ascent import AscentSettings, mean_gradient_ascent
+from audit.adversarial.universal_ascent import AscentSettings, capped_loss_gradient, mean_gradient_ascent
 from audit.core.ascent import steepest_ascent
 from audit.core.registry import attack
 from audit.core.seeding import Generators
@@ -60,10 +60,9 @@ def universal(
         step = threat.eps * relative_step * rate * steepest_ascent(threat.norm, direction, grey)
         return threat.project_perturbation(delta + step)
 
-    ascent = AscentSettings(steps, images_a_step, decay, loss_named(loss, len(model.classes)))
-    return mean_gradient_ascent(
-        model, batch, generators, torch.zeros_like(grey), ascent=ascent, apply=perturbed, move=move
-    )
+    gradient = capped_loss_gradient(model, batch, loss_named(loss, len(model.classes)), perturbed)
+    ascent = AscentSettings(steps, images_a_step, decay)
+    return mean_gradient_ascent(gradient, generators, torch.zeros_like(grey), ascent=ascent, move=move)
 
 
 def perturbed(images: Images, delta: Images) -> Images:

@@ -90,5 +90,6 @@ def onto_l1_ball_and_box(delta: _Rows, origin: _Rows, eps: float) -> _Rows:
 
 def _scaled(rows: _Rows, eps: float, order: int) -> _Rows:
     """Rows whose norm exceeds eps, by rounding, made as long as eps; towards 0 nothing leaves the box."""
-    size: Tensor = torch.linalg.vector_norm(rows, ord=order, dim=1, keepdim=True)
-    return rows * (eps / size.clamp(min=1e-12)).clamp(max=1)
+    size = torch.linalg.vector_norm(rows, ord=order, dim=1, keepdim=True)
+    scale: Tensor = (eps / size.clamp(min=1e-12)).clamp(max=1)
+    return rows * scale

@@ -105,6 +105,7 @@ def test_attacks_explanations_and_surroundings_are_measured_stored_and_shown(tmp
         **SMALL,
         "only": ["detection_robustness", "detection_explanations", "detection_background"],
         "detection_robustness": {"examples": 4, "steps": 2, "pictures": 1},
+        "detection_patch": {"examples": 8, "steps": 2, "pictures": 1},
         "detection_explanations": {"examples": 3, "masks": 16, "steps": 3, "pictures": 1},
         "detection_background": {"examples": 6},
         "robustness": {"curve": [0.01]},
@@ -116,6 +117,10 @@ def test_attacks_explanations_and_surroundings_are_measured_stored_and_shown(tmp
     assert [point.eps for point in part.curve] == pytest.approx([0.0, 0.01, 8 / 255], rel=1e-4)
     assert part.curve[-1].robust.estimate <= min(aim.mean_average_precision.estimate for aim in part.aims) + 1e-9
     assert not any(aim.faults for aim in part.aims)
+    assert [patch.kind for patch in document.detection_patches] == ["hide", "hide-beside", "fake"]
+    assert all((patch.made_on, patch.images, patch.faults) == (4, 4, 0) for patch in document.detection_patches)
+    shown = [tuple(picture.kinds) for picture in document.detection_patch_pictures]
+    assert shown == [(p.kind, name) for p in document.detection_patches for name in ("clean", p.control, "patch")]
     studies = {entry.study: entry for entry in document.gaps}
     assert set(studies) <= {
         "box-explanation",
@@ -124,7 +129,7 @@ def test_attacks_explanations_and_surroundings_are_measured_stored_and_shown(tmp
     }  # after two epochs nothing may be found
     faults: list[str] = []
     page = render_html(document, language="zh", on_fault=faults.append)
-    assert not faults and 'id="detection_robustness"' in page
+    assert not faults and 'id="detection_robustness"' in page and 'id="detection-patch"' in page
     again = run(tmp_path / "run", small)
     assert again.document.model_dump() == document.model_dump()
 
