@@ -180,7 +180,8 @@ def licence_of(folder: Path) -> str:
     said = set()
     for one in distributions(path=[str(folder)]):
         kinds = [c.rsplit(" :: ", 1)[-1] for c in one.metadata.get_all("Classifier", []) if c.startswith("License")]
-        said.add(one.metadata.get("License-Expression") or one.metadata.get("License") or ", ".join(kinds) or "file")
+        field = one.metadata.get("License-Expression") or one.metadata.get("License") or ""
+        said.add(", ".join(kinds) or field.replace("UNKNOWN", "") or "a file of its own")
     return ", ".join(sorted(said))
 
 
