@@ -211,7 +211,7 @@ def test_the_train_scope_trains_and_measures_and_no_more() -> None:
         {"seed": 1},
         {"robustness": {"battery": "standard"}},
         {"robustness": {"eps": 0.2}},
-        {"training": {"epochs": 3}},
+        {"training": {"epochs": 5}},
     ],
 )
 def test_what_changes_an_answer_changes_its_key(change: dict[str, object]) -> None:
