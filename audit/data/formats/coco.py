@@ -70,6 +70,9 @@ def _tables(path: Path) -> tuple[_Rows, _Rows, _Rows]:
         )
     if not content["annotations"]:
         raise DataError(f"{path.name} has images and not one annotation: nothing can be measured against it.")
+    ids = [row.get("id") for row in content["categories"]]
+    if twice := next((own for own in ids if ids.count(own) > 1), None):
+        raise DataError(f"{path.name} lists two categories of the number {twice}. Give each a number of its own.")
     return content["images"], content["annotations"], content["categories"]
 
 
