@@ -7,10 +7,11 @@ import re
 _BETWEEN = "class|clean|equal|held-out|mask|more|new|other|random|run|stored|test|training|whole|wrong"
 _COUNTED = (
     "attacks attributions axes batches bins boxes bytes cells channels checks classes columns controls corruptions "
-    "degrees dimensions entries epochs errors examples files findings folders forwards functions gradients groups ids "
-    "images inputs items keys labels layers lines masks methods models moves names numbers orders outputs pairs "
+    "degrees dimensions entries epochs errors examples files findings folders forwards functions gradients groups "
+    "ids images inputs items keys labels layers lines masks methods models moves names numbers orders outputs pairs "
     "parameters passes patches pictures pixels points predictions problems queries quantities reasons restarts rows "
-    "runs samples seconds segments signs stages steps studies suspects targets tensors tokens values weights words workers"
+    "runs samples seconds segments signs stages steps studies suspects targets tensors tokens values weights words "
+    "workers"
 ).split()
 _ONE = re.compile(
     rf"(?<![\w.,:/+-])(1 (?:(?:{_BETWEEN}) )*)({'|'.join(_COUNTED)})\b(?! 1)"
