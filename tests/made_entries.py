@@ -81,6 +81,7 @@ def robustness_entry(
         "adversarial": _attacked(images[:kept], ~robust[3][:kept] & (correct[:kept] > 0)),
         "adversarial_logits": 3 * np.eye(10, dtype=np.float32)[(np.arange(kept) + 1) % 10],
         "minimal_eps": minimal,
+        "margin": (0.1 - minimal).astype(np.float32),
     }
     known = {
         "eps": list(EPS),
@@ -91,6 +92,7 @@ def robustness_entry(
         "protocol": "quick 1",
         "broken": int((~robust[3]).sum()),
         "survive_rounding": int((~robust[3]).sum()) - 2,
+        "runtime_rounding": 2e-5,
     }
     return entry(
         "robustness",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, Self
 from unittest.mock import patch
+from weakref import finalize
 
 import pytest
 import torch
@@ -26,6 +27,36 @@ _CPU = torch.device("cpu")
 _COPY = torch.ops.aten.copy_.default
 _BY_POSITION = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten.index_put.default)
 _READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default)
+
+
+class _Memory:
+    """What is alive on the device, each storage once.
+
+    Attributes:
+        present: Of the device within which we are; None outside.
+    """
+
+    present: _Memory | None = None
+
+    def __init__(self, limit: float) -> None:
+        self.limit, self.used, self.most, self.refused = limit, 0, 0, 0
+        self._holders: Counter[int] = Counter()
+
+    def take(self, tensor: DeviceTensor) -> None:
+        storage = tensor.data_.untyped_storage()
+        key, size = storage.data_ptr(), storage.nbytes()
+        if not self._holders[key]:
+            if self.used + size > self.limit:
+                self.refused += 1
+                raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size} bytes.")
+            self.used += size
+            self.most = max(self.most, self.used)
+        self._holders[key] += 1
+        finalize(tensor, self._give_back, key, size)
+
+    def _give_back(self, key: int, size: int) -> None:
+        self._holders[key] -= 1
+        self.used -= size * (not self._holders[key])
 
 
 class DeviceTensor(Tensor):
@@ -53,7 +84,20 @@ class DeviceTensor(Tensor):
         )
 
     def __init__(self, data: Tensor) -> None:
+        assert not data.is_meta, "numbers are lost"
         self.data_ = data
+        if _Memory.present is not None:
+            _Memory.present.take(self)
+
+    @property
+    def data(self) -> Tensor:  # type: ignore[override]
+        return Tensor.data.__get__(self)  # type: ignore[attr-defined,no-any-return]
+
+    @data.setter
+    def data(self, value: DeviceTensor) -> None:
+        """The numbers go along, as where a net's weights get another memory format."""
+        Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
+        self.data_ = value.data_
 
     def data_ptr(self) -> int:
         return self.data_.data_ptr()
@@ -76,7 +120,7 @@ def _filled_on_the_cpu() -> ExitStack:
     def moved(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def filled(data: Any, *args: Any, device: Any = None, **given: Any) -> Tensor:
             if isinstance(data, Tensor):
-                return make(data, *args, device=device, **given)
+                return data.to(device=device or data.device, dtype=given.get("dtype") or data.dtype)
             made = make(data, *args, device=_CPU, **given)
             return made if device is None else made.to(device)
 
@@ -98,6 +142,9 @@ def _filled_on_the_cpu() -> ExitStack:
     stack.enter_context(patch.object(Tensor, "new_tensor", new_tensor))
     stack.enter_context(patch.object(Tensor, "__getitem__", lambda self, index: get(self, positions(index))))
     stack.enter_context(patch.object(Tensor, "__setitem__", set_item))
+    stack.enter_context(
+        patch("torch.optim.optimizer._get_fused_kernels_supported_devices", lambda: ["cpu", ELSEWHERE.type])
+    )
     return stack
 
 
@@ -106,20 +153,26 @@ class PretendedDevice(TorchDispatchMode):
 
     Args:
         float64: Whether the device has such numbers; MPS has none.
+        memory: Bytes of it; one that would take more raises what CUDA does.
 
     Attributes:
+        memory: What is alive there: bytes `used` and the `most` so far, and how often it `refused` some.
         host_reads: How often the processor waited for the device, by operation.
     """
 
-    def __init__(self, *, float64: bool = True) -> None:
+    def __init__(self, *, float64: bool = True, memory: float = float("inf")) -> None:
         super().__init__()
-        self.float64 = float64
+        self.float64, self.memory = float64, _Memory(memory)
         self.host_reads: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         self._replaced = _filled_on_the_cpu()
         if not self.float64:
             self._replaced.enter_context(patch("audit.core.precise._WITHOUT_FLOAT64", (ELSEWHERE.type,)))
+        self._replaced.enter_context(patch.object(_Memory, "present", self.memory))
+        # A module's conversion makes new parameters: the numbers of a wrapper do not follow `parameter.data = ...`.
+        self._replaced.callback(torch.__future__.set_overwrite_module_params_on_conversion, False)
+        torch.__future__.set_overwrite_module_params_on_conversion(True)
         return super().__enter__()
 
     def __exit__(self, *fault: Any) -> None:
@@ -150,7 +203,7 @@ def _allowed(func: Any, args: Any, tensors: list[Tensor]) -> bool:
 def _run(func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     there = [tensor for tensor in tensors if isinstance(tensor, DeviceTensor)]
-    target = kwargs.get("device")
+    target = next((leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.device)), None)
     if any(tensor.is_meta and not isinstance(tensor, DeviceTensor) for tensor in tensors):
         raise AssertionError(f"{func}: torch made a tensor without numbers, which the pretence should have caught.")
     if there and not _allowed(func, args, tensors):
@@ -160,8 +213,7 @@ def _run(func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
     else:
         stays = bool(there) if target is None else torch.device(target).type == ELSEWHERE.type
     plain, given = tree_map_only(DeviceTensor, lambda tensor: tensor.data_, (args, dict(kwargs)))
-    if target is not None:
-        given["device"] = _CPU
+    plain, given = tree_map_only(torch.device, lambda device: _CPU, (plain, given))
     outcome = func(*plain, **given)
     if not stays:
         return outcome
@@ -179,15 +231,15 @@ def on_both(compute: Callable[[torch.device], Tensor]) -> tuple[Tensor, Tensor]:
     """
     try:
         here = compute(_CPU)
-        with PretendedDevice():
-            there = compute(ELSEWHERE)
-            assert there.device == ELSEWHERE
-        with PretendedDevice(float64=False):
-            plain = compute(ELSEWHERE).cpu()
-        with PretendedDevice():
-            size = float(there.abs().max())
-            off = (there.cpu() - plain).abs() > 1e-5 * max(size, 1e-12)
-            assert float(off.float().mean()) < 0.02
-            return here, there.cpu()
     except NotApplicable as reason:
         pytest.skip(str(reason))
+    with PretendedDevice():
+        there = compute(ELSEWHERE)
+        assert there.device == ELSEWHERE
+    with PretendedDevice(float64=False):
+        plain = compute(ELSEWHERE).cpu()
+    with PretendedDevice():
+        size = float(there.abs().max())
+        off = (there.cpu() - plain).abs() > 1e-5 * max(size, 1e-12)
+        assert float(off.float().mean()) < 0.02
+        return here, there.cpu()

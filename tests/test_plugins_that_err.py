@@ -16,7 +16,7 @@ from jinja2 import Template
 from audit.adversarial.propose import propose
 from audit.adversarial.run_battery import run_battery
 from audit.config import load_config
-from audit.core import registry
+from audit.core import method_table
 from audit.core.cell import Cell
 from audit.core.errors import AuditError, SetupError, UsageError
 from audit.core.evidence import Evidence, Measurement
@@ -33,8 +33,7 @@ from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.run_identity import RunIdentity
 from audit.report.document import build_document, to_json
 from audit.report.gate import gate
-from audit.report.html import _environment as html_environment
-from audit.report.html import render_html
+from audit.report.html import page_environment, render_html
 from audit.report.policy import Policy, Rule
 from audit.report.view import build_view
 from audit.topics.accuracy.section import AccuracyPart
@@ -64,7 +63,7 @@ def test_an_attack_that_writes_into_its_images_moves_nothing_the_verifier_measur
     def paint(model: object, batch: Batch, threat: object, generators: object, **settings: object) -> torch.Tensor:
         return batch.images.fill_(0.0)
 
-    monkeypatch.setitem(registry._METHODS, ("attack", "fgsm"), replace(find("attack", "fgsm"), function=paint))
+    monkeypatch.setitem(method_table._METHODS, ("attack", "fgsm"), replace(find("attack", "fgsm"), function=paint))
     before = batch.images.clone()
     outcome = run_battery(model, batch, "linf", [0.01], battery="fgsm")
     assert torch.equal(batch.images, before)
@@ -93,7 +92,7 @@ def test_an_attribution_of_a_wrong_shape_or_of_nan_is_refused(
     maps: torch.Tensor, words: str, model: ModelUnderTest, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = replace(find("attribution", "saliency"), function=lambda *rest, **settings: Attribution(maps))
-    monkeypatch.setitem(registry._METHODS, ("attribution", "saliency"), wrong)
+    monkeypatch.setitem(method_table._METHODS, ("attribution", "saliency"), wrong)
     with pytest.raises(AuditError, match=f"Attribution saliency returned .*{words}"):
         explain_images(model, batch.images, method="saliency")
 
@@ -150,7 +149,7 @@ def failing(*args: object, **settings: object) -> object:
 
 def test_a_check_that_fails_is_a_gap_and_the_others_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        registry._METHODS, ("check", "clean-accuracy"), replace(find("check", "clean-accuracy"), function=failing)
+        method_table._METHODS, ("check", "clean-accuracy"), replace(find("check", "clean-accuracy"), function=failing)
     )
     document = build_document(made_results(), made_config(), made_facts())
     assert document.findings and not document.summary.complete
@@ -170,14 +169,14 @@ def test_a_section_that_fails_is_a_gap_and_the_others_stand(answer: object, monk
 def test_a_template_or_a_view_that_fails_leaves_the_page_without_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     faults: list[str] = []
     monkeypatch.setattr("audit.topics.robustness.view.view", failing)
-    get_template = html_environment().get_template
+    get_template = page_environment().get_template
 
     def broken(name: str, *rest: object) -> Template:
         return (
-            html_environment().from_string("{{ nothing.at.all }}") if "accuracy/section" in name else get_template(name)
+            page_environment().from_string("{{ nothing.at.all }}") if "accuracy/section" in name else get_template(name)
         )
 
-    monkeypatch.setattr(html_environment(), "get_template", broken)
+    monkeypatch.setattr(page_environment(), "get_template", broken)
     page = render_html(made_document(), on_fault=faults.append)
     assert "view of topic robustness failed: ValueError" in faults[0]
     assert "section.html.j2 of topic accuracy failed" in faults[1] and "the page is without it" in page

@@ -18,6 +18,7 @@ from audit.core.errors import AuditError
 from audit.core.seeding import Generators
 from audit.core.types import Batch, ClassMask, Images
 from audit.models.batching import is_out_of_memory
+from audit.models.grey_gradient import quick_grey_gradients
 from audit.models.under_test import ModelUnderTest
 
 State: TypeAlias = Mapping[str, Tensor]
@@ -118,10 +119,11 @@ def run_search(
     """
     every = sync_every or (1 if model.device.type == "cpu" else SYNC_EVERY_ON_ACCELERATOR)
     window = _Window(model, batch, generators, start, initial_state or {})
-    while window.refill():
-        for _ in range(every):
-            window.advance(step, steps)
-        window.release()
+    with quick_grey_gradients(model.net):
+        while window.refill():
+            for _ in range(every):
+                window.advance(step, steps)
+            window.release()
     return window.answers
 
 

@@ -14,6 +14,7 @@ from audit.core.registry import Method
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, Images
+from audit.models.batching import is_out_of_memory
 from audit.models.under_test import ModelUnderTest
 
 
@@ -44,6 +45,7 @@ def propose(
     Raises:
         AuditError: The attack failed, or returned no tensor; the sentence names it.
         NotApplicable: The attack has no meaning for this batch or model.
+        RuntimeError: Memory ran out, see `audit.models.batching.is_out_of_memory`.
     """
     try:
         with gradients_over_flat_faces(model, threat.norm):
@@ -56,6 +58,8 @@ def propose(
             raise AuditError(f"Attack {method.name}: {fault}") from fault
         raise
     except Exception as fault:
+        if is_out_of_memory(fault):  # the caller asks for fewer examples at a time
+            raise
         raise AuditError(f"Attack {method.name} failed: {type(fault).__name__}: {fault}") from fault
     if not isinstance(proposals, Tensor):
         raise AuditError(

@@ -62,6 +62,8 @@ class BatteryResult:
         clean: The clean images, float32 (N, C, H, W).
         nearest: The images at `minimal_eps`; clean where there is none.
         rounding: Whether those still break as 8-bit pictures, bool (N,).
+        margin: The largest margin met within the headline eps, (N,): the highest logit that counts as broken less the
+            highest that does not.
         rows: What each attack did.
         inconclusive: Why this evidence is weak, empty when it holds.
         notes: What a reader should know besides.
@@ -82,6 +84,7 @@ class BatteryResult:
     clean: Images
     nearest: Images
     rounding: Tensor
+    margin: Tensor
     rows: tuple[AttackResult, ...]
     inconclusive: tuple[Note, ...]
     notes: tuple[Note, ...]

@@ -10,15 +10,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
-import torch
 from torch import Tensor
 
 from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.batteries import AttackSpec, Battery, battery_named, require_norm
+from audit.adversarial.battery_notes import battery_notes
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
 from audit.adversarial.gradient_reach import flat_face_flag
-from audit.adversarial.loss_used import loss_notes, with_loss_used
+from audit.adversarial.loss_used import with_loss_used
 from audit.adversarial.propose import propose
 from audit.adversarial.result import BatteryResult, unfit_reason
 from audit.adversarial.sanity import FEW, SAMPLE, battery_red_flags, run_sanity_checks, without_checks
@@ -32,6 +33,7 @@ from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch, PassCount
 from audit.models.autotune import tune_execution
+from audit.models.batching import ExecutionLayout, in_batches
 from audit.models.normalised_model import PassCounter
 from audit.models.search_form import search_form
 from audit.models.under_test import ModelUnderTest
@@ -96,7 +98,7 @@ def run_battery(
         averaged.enter_context(expectation_over_transformation(model, draws, seed))
         checked = run_sanity_checks(model, batch, norm, seed, noise) if sanity_checks else None
         report = without_checks(model, batch, noise) if checked is None else checked
-        worst_case = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)))
+        worst_case = WorstCase(model, batch, threats, ("clean", *(entry.title for entry in chosen.entries)), at)
         battery_run = _BatteryRun(model, batch, chosen, worst_case, at, seed, report.no_gradient_reason, surrogate)
         checkpoint = BatteryCheckpoint(worst_case, battery_run.passes_so_far, unfinished if draws == 1 else None)
         battery_run.run(checkpoint, progress, stopping)
@@ -120,11 +122,12 @@ def run_battery(
         clean=batch.images,
         nearest=worst_case.nearest,
         rounding=worst_case.rounding,
+        margin=worst_case.headline_margin,
         rows=rows,
         inconclusive=tuple(
             flag.sentence for flag in (*battery_red_flags(report, rows, len(batch), iterative=chosen.iterative), *flat)
         ),
-        notes=_notes(model, norm, rows, draws),
+        notes=battery_notes(model, norm, rows, draws),
         health=report.health,
         draws=draws,
         passes=counter.passes + surrogate_counter.passes,
@@ -248,24 +251,31 @@ class _BatteryRun:
         surrogate = self.surrogate if entry.transferred else None
         attacked = surrogate or self.model
         with self.model.count() as counter, attacked.count() as surrogate_counter:
-            chunks = torch.split(index, self.examples_at_a_time())
-            counts = [self.chunk(entry, row, chunk, threat, attacked) for chunk in chunks]
+            judged = partial(self.chunk, entry, row, threat, attacked, index)
+            counts = list(in_batches(len(index), self.at_a_time(), judged))
         broke, faults = (sum(column) for column in zip(*counts, strict=True))
         passes = counter.passes + surrogate_counter.passes if surrogate else counter.passes
         return row.model_copy(update={"tried": len(index), "broke": broke, "faults": faults, **asdict(passes)})
 
-    def examples_at_a_time(self) -> int:
-        """Examples that an attack gets at a time."""
-        return max(WINDOWS * self.model.layout.batch_size, PIXELS // math.prod(self.model.input_shape))
+    def at_a_time(self) -> ExecutionLayout:
+        """Examples that an attack gets at a time; fewer where memory runs out for what it holds of them."""
+        batches, few = WINDOWS * self.model.layout.batch_size, PIXELS // math.prod(self.model.input_shape)
+        return ExecutionLayout(batch_size=max(batches, few))
 
     def chunk(
-        self, entry: AttackSpec, row: AttackResult, index: Tensor, threat: ThreatModel, attacked: ModelUnderTest
+        self,
+        entry: AttackSpec,
+        row: AttackResult,
+        threat: ThreatModel,
+        seen: ModelUnderTest,
+        among: Tensor,
+        rows: slice,
     ) -> tuple[int, int]:
         """Proposals, verdicts, books: how many broke, and how many proposals left the ball."""
-        subset = self.batch.select(index)
+        subset = self.batch.select(index := among[rows])
         purpose = f"{entry.seed_stream} {threat.norm} {threat.eps!r}"
         draws = Generators.of(subset.ids, seed=self.seed, purpose=purpose, device="cpu")
-        proposals = propose(entry.method, _searched(entry.method, attacked), subset, threat, draws, row.settings)
+        proposals = propose(entry.method, _searched(entry.method, seen), subset, threat, draws, row.settings)
         verdicts = verify(self.model, subset, proposals, threat)
         return self.worst_case.update(row.name, index, verdicts), int(verdicts.faults.sum())
 
@@ -281,19 +291,3 @@ class _BatteryRun:
 
 def _needs(entry: AttackSpec, method: Method) -> str:
     return "surrogate" if entry.transferred else str(method.facts["needs"])
-
-
-def _notes(model: ModelUnderTest, norm: Norm, rows: Sequence[AttackResult], draws: int) -> tuple[Note, ...]:
-    point = model.furthest_gradient_point if norm == "linf" else model.gradient_point
-    notes = [*model.notes, *point.notes]
-    if draws > 1:
-        notes.append(
-            note(
-                "not_deterministic",
-                "The model is not deterministic: attacks followed, and the verifier judged by, the mean of {draws} "
-                "forwards (expectation over randomness).",
-                draws=draws,
-            )
-        )
-    notes += loss_notes(rows)
-    return tuple(notes)

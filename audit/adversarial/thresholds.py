@@ -205,12 +205,13 @@ THRESHOLDS: Mapping[str, Threshold] = {
     "battery_margin_nan": Threshold("battery", "As `margin_nan`; 5% as for `battery_ce_nan`.", _BLIND, share=0.05),
     "unbroken_in_grey_box": Threshold(
         "battery",
-        "PGD that may paint any image grey leaves more than a constant prediction would; that share depends on the "
-        "classes, so the limit comes with the measurement (`unbroken_in_box` reaches further and bears 5%).",
+        "PGD that may paint any image grey leaves more than grey images would; that share depends on the class that "
+        "the model says of grey, so the limit comes with the measurement (`unbroken_in_box` reaches further and bears "
+        "5%).",
         note(
-            "battery_tough",
-            "PGD allowed to paint any image grey leaves {share} unbroken, where a constant prediction would leave at "
-            "most {chance}: the attack is failing, not the model resisting.",
+            "battery_beyond_grey",
+            "PGD allowed to paint any image grey leaves {share} unbroken, where grey images would leave at most "
+            "{chance}: the attack is failing, not the model resisting.",
         ),
     ),
     "flat_faces": Threshold(

@@ -17,6 +17,7 @@ from audit.adversarial.verify import Verdicts, verify
 from audit.core.precise import precise_device
 from audit.core.threat import TOLERANCE, ThreatModel
 from audit.core.types import Batch, PassCount
+from audit.models.losses import is_adversarial_logits, margin
 from audit.models.under_test import ModelUnderTest
 from audit.storage.checkpoint import CellCheckpoint
 
@@ -25,6 +26,7 @@ _STORED = {
     "nearest": "nearest",
     "rounding": "rounding",
     "margin": "margin",
+    "headline_margin": "headline_margin",
     "finder": "best_attack",
     "first_broken_by": "first_broken_by",
 }
@@ -40,21 +42,30 @@ class WorstCase:
         nearest: The images at that distance, clean where there is none, (N, C, H, W).
         rounding: Whether they still break as 8-bit pictures, bool (N,).
         margin: The largest margin of any proposal, (N,): how near an image is to breaking.
+        headline_margin: The largest margin of the clean image and of the proposals within the eps of the verdict, (N,).
         best_attack: Whose example is the nearest, an index into `attacks`, -1 for none, int64 (N,).
         first_broken_by: Which attack broke it first at each eps, as above, int64 (E, N).
     """
 
     def __init__(
-        self, model: ModelUnderTest, batch: Batch, threats: tuple[ThreatModel, ...], attacks: tuple[str, ...]
+        self,
+        model: ModelUnderTest,
+        batch: Batch,
+        threats: tuple[ThreatModel, ...],
+        attacks: tuple[str, ...],
+        headline: ThreatModel,
     ) -> None:
-        self.model, self.batch, self.threats, self.attacks = model, batch, threats, attacks
+        self.model, self.batch, self.threats, self.attacks, self.headline = model, batch, threats, attacks, headline
         device = precise_device(batch.labels.device)
-        self.clean_broken = is_adversarial(model, batch, batch.images).to(device)
+        goal = batch.target_mask(len(model.classes)).to(model.device)
+        logits = model.logits(batch.images)
+        self.clean_broken = is_adversarial_logits(logits, goal).to(device)
         self.distance = torch.full((len(batch),), float("inf"), dtype=torch.float64, device=device)
         self.distance[self.clean_broken] = 0
         self.nearest = batch.images.detach().to(device, copy=True)
         self.rounding = self.clean_broken.clone()
         self.margin = torch.full((len(batch),), -torch.inf, device=device)
+        self.headline_margin = margin(logits, goal).to(device)
         self.best_attack = torch.where(self.clean_broken, 0, -1)
         self.first_broken_by = self.best_attack.repeat(len(threats), 1)
 
@@ -113,6 +124,8 @@ class WorstCase:
             newly = improved[(self.distance[improved] > radius(threat)) & (distance[better] <= radius(threat))]
             self.first_broken_by[row, newly] = number
         self.margin[index] = torch.maximum(self.margin[index], verdicts.margin.to(device))
+        within, largest = distance <= radius(self.headline), self.headline_margin[index]
+        self.headline_margin[index] = largest.where(~within, torch.maximum(largest, verdicts.margin.to(device)))
         self.distance[improved] = distance[better]
         self.nearest[improved] = verdicts.images[better.to(verdicts.images.device)].to(device)
         self.rounding[improved] = verdicts.survives_rounding.to(device)[better]
@@ -176,7 +189,7 @@ class BatteryCheckpoint:
         self.rows: list[AttackResult] = []
         self._begun = passes_so_far()
         stored = None if unfinished is None else unfinished.load()
-        if stored is not None:
+        if stored is not None and stored[0].keys() >= _STORED.keys():  # an earlier version kept less
             state, facts = stored
             worst_case.restore(state)
             self.rows = [_row_from_json(row) for row in facts["rows"]]

@@ -14,7 +14,7 @@ from audit.adversarial.result import unfit_reason
 from audit.adversarial.targets import check_examples
 from audit.adversarial.verify import verify
 from audit.api.inputs import AttackTargets, given_image_notes, make_batch
-from audit.core.errors import NotApplicable, UsageError
+from audit.core.errors import NotApplicable, SetupError, UsageError
 from audit.core.note import NO_NOTE
 from audit.core.precise import precise
 from audit.core.registry import find
@@ -24,6 +24,7 @@ from audit.core.types import Images, PassCount
 from audit.metrics.model_checks import doubts
 from audit.models.ambient_torch import in_plain_torch
 from audit.models.autotune import tune_execution
+from audit.models.batching import is_out_of_memory
 from audit.models.under_test import ModelUnderTest
 
 
@@ -99,6 +100,7 @@ def attack_images(
         UsageError: There is no such attack or setting, the attack does not exist for the norm, has no meaning for the
             model, or a target is its image's label.
         AuditError: The attack failed; the sentence names it.
+        SetupError: It ran out of memory for what it holds of its images.
     """
     registered = find("attack", method)
     checked = registered.settings(settings)
@@ -110,15 +112,22 @@ def attack_images(
     with model.count() as counter:
         reasons = doubts(model, batch, seed, "attacks")
         unchanged = is_adversarial(model, batch, batch.images)
-        index = (~unchanged).nonzero().flatten()
+        index = (~unchanged).nonzero().flatten().to(batch.images.device)
         proposals = batch.images.clone()
         if len(index):
             rest = batch.select(index)
-            draws = Generators.of(rest.ids, seed=seed, purpose=f"attack {registered.name}", device=model.device)
+            draws = Generators.of(rest.ids, seed=seed, purpose=f"attack {registered.name}", device=batch.images.device)
             try:
                 proposed = propose(registered, model, rest, threat, draws, checked)
             except NotApplicable as fault:
                 raise UsageError(f"Attack {registered.name} does not apply here: {fault.reason}") from fault
+            except (RuntimeError, MemoryError) as fault:
+                if not is_out_of_memory(fault):
+                    raise
+                raise SetupError(
+                    f"Attack {registered.name} ran out of memory for what it holds of {len(index)} images beside the "
+                    "model: give it fewer at a time."
+                ) from fault
             proposals[index] = proposed.detach().to(proposals)
         verdicts = verify(model, batch, proposals, threat)
     return AdversarialExamples(

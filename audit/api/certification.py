@@ -84,18 +84,18 @@ def certify(
     batch = make_batch(model, images, labels, targets)
     try:
         prover = Prover(model)
-        prover.check_agreement(batch.images)
+        prover.check_agreement(model.check_images(batch.images))
     except NotApplicable as fault:
         raise ModelError(str(fault)) from fault
     attacked = robustness(model, batch.images, batch.labels, threat, battery="standard", targets=targets, seed=seed)
     robust = attacked.robust.to(model.device)
     outcomes = [Outcome("broken") for _ in range(len(batch))]
     adversarial = attacked.adversarial.clone()
-    left = robust.nonzero().flatten()
+    left = robust.nonzero().flatten().to(batch.images.device)
     if len(left):
         rest = batch.select(left)
         proven = prover.prove(
-            rest.images,
+            model.check_images(rest.images),
             model.predictions(rest.images),
             rest.target_mask(len(model.classes)).to(model.device),
             threat.norm,

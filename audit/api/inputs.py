@@ -69,7 +69,7 @@ def wrap(
 
 
 def make_batch(model: ModelUnderTest, images: Any, labels: Any, targets: AttackTargets = None) -> Batch:
-    """A batch on the model's device; the ids of its images come from their bytes.
+    """A batch where the caller has the images, as ten thousand need not fit on a GPU; their ids come from their bytes.
 
     Args:
         model: The model.
@@ -81,8 +81,8 @@ def make_batch(model: ModelUnderTest, images: Any, labels: Any, targets: AttackT
         DataError: Images or labels are of the wrong type, shape or range.
         UsageError: A target is its image's label.
     """
-    pixels = as_image_tensor(model, images)
-    classes = as_label_tensor(labels, len(pixels), len(model.classes)).to(model.device)
+    pixels = _image_values(model, images)
+    classes = as_label_tensor(labels, len(pixels), len(model.classes)).to(pixels.device)
     goal = None if targets is None else _mask(targets, classes, len(model.classes))
     return Batch(pixels, classes, content_ids(pixels), goal)
 
@@ -101,6 +101,11 @@ def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
         DataError: They are no floats, outside [0, 1], or none.
         ModelError: They have another shape than the model's.
     """
+    return model.check_images(_image_values(model, images))
+
+
+def _image_values(model: ModelUnderTest, images: Any) -> Images:
+    """Images checked as `as_image_tensor` says, float32, where they are."""
     require_wrapped(model)
     tensor = as_values(images, "images")
     if not tensor.is_floating_point():
@@ -115,7 +120,8 @@ def as_image_tensor(model: ModelUnderTest, images: Any) -> Images:
             f"Images lie in [{low:.8g}, {high:.8g}], where [0, 1] was expected. Scale them, and give the model's "
             "normalisation as mean and std of audit.wrap."
         )
-    return model.check_images(tensor).clamp(0, 1)
+    model.check_images(tensor[:0])
+    return tensor.to(torch.float32).clamp(0, 1)
 
 
 def given_image_notes(images: Any) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def find_weak_slices(
     batch = make_batch(model, images, labels)
     with model.count() as counter:
         features, logits = features_and_logits(model, batch.images)
-    right = (logits.argmax(1) == batch.labels).cpu().numpy()
+    right = (logits.argmax(1) == batch.labels.to(logits.device)).cpu().numpy()
     yes = right if outcomes is None else _column("outcomes", outcomes, len(batch)).astype(bool)
     attributes = image_attributes(batch.images).cpu().numpy().astype(np.float64)
     said: dict[str, Array] = dict(zip(attribute_names(model.input_shape[0]), attributes.T, strict=True))

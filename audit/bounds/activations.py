@@ -91,8 +91,8 @@ def _relu_lines(low: Tensor, high: Tensor, slope: Tensor | None) -> Lines:
     if slope is None:
         lower = usual_slope(low, high)
     else:
-        unstable = (low < 0) & (high > 0)
-        lower = torch.where(unstable[:, None], slope, (low >= 0).to(low.dtype)[:, None])
+        unstable = ((low < 0) & (high > 0)).to(low.dtype)
+        lower = torch.addcmul((low >= 0).to(low.dtype)[:, None], slope, unstable[:, None])
     return Lines(lower, torch.zeros((), dtype=low.dtype, device=low.device), upper, -below * upper)
 
 

@@ -134,14 +134,25 @@ def optimise(
     groups = [group for group in groups if group["params"]]
     optimiser = torch.optim.Adam(groups, fused=True) if steps and groups else None
     bound = best.bound
+    costs: Tensor | None = None
+    """What rounding costs with the first slopes, some 1e-4 of a bound: taken for what it costs with any."""
     for step in range(steps + 1):
         last = step == steps or optimiser is None or (late is not None and step > 0 and late())
         with torch.set_grad_enabled(not last):
             terms = constraint_terms(graph, splits, betas)
             lower = lower_bound(
-                graph, values, region, graph.output, coefficients, alphas, multipliers=terms, guarded=False
+                graph,
+                values,
+                region,
+                graph.output,
+                coefficients,
+                alphas,
+                multipliers=terms,
+                guarded=False,
+                costed=costs is None,
             )
-            bound = lower.bound
+            bound = lower.bound if costs is None else lower.bound - costs
+        costs = lower.costs.detach() if costs is None else costs
         better = bound.detach() > best.bound
         for kept, current in ((best.slopes, alphas), (best.multipliers, betas)):
             for i, value in current.items():
@@ -167,7 +178,8 @@ def _keep(best: Tensor, current: Tensor, better: Tensor) -> None:
     if bool(better.all()):
         best.copy_(current)
     else:
-        torch.where(better.view(*better.shape, *(1,) * (current.ndim - 2)), current, best, out=best)
+        rows = better.nonzero(as_tuple=True)
+        best[rows] = current[rows]
 
 
 def _count(shape: tuple[int, ...]) -> int:

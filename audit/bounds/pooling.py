@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from audit.bounds.activations import RELU
+from audit.bounds.bends import bent_into_tiles
 from audit.bounds.graph import UNIT, Affine, Box
 from audit.bounds.maxima import relu_of
 from audit.bounds.single_precision import outward_lines
@@ -89,31 +90,22 @@ class Pooling:
         rounded = 4 * len(self.relus) * low.shape[2] * UNIT
         return WindowLines(low, high, intercept * (1 + rounded), largest * rounded)
 
-    def back(self, above: Tensor, below: Tensor, lines: WindowLines, source: Sequence[int], paste: Any) -> Tensor:
-        """Coefficients of the value before the windows from those of the maxima.
+    def back(self, a: Tensor, lines: WindowLines, source: Sequence[int], paste: Any) -> tuple[Tensor, Tensor]:
+        """Coefficients of the value before the windows from those of the maxima, and min(a, 0).
 
         Args:
-            above: Their positive parts, (N, S, *shape).
-            below: Their negative parts.
+            a: Coefficients of the maxima, (N, S, *shape).
             lines: Of the windows.
             source: Shape of the value before.
             paste: The transposed map of the windows.
         """
         low, high = lines.low, lines.high
-        if self.tiles is None or torch.is_grad_enabled():
-            weighted = torch.addcmul(above[:, :, None] * low, below[:, :, None], high)
-            (back,) = paste(weighted.flatten(0, 1))
-            result: Tensor = back.view(*above.shape[:2], *source)
-            return result
-        (tall, wide), (h, w) = self.tiles, above.shape[-2:]
-        whole = (h * tall, w * wide) == tuple(source[-2:])
-        out = (above.new_empty if whole else above.new_zeros)(*above.shape[:2], *source)
-        inner = out[..., : h * tall, : w * wide]
-        for k in range(tall * wide):
-            part = inner[..., k // wide :: tall, k % wide :: wide]
-            torch.mul(above, low[:, :, k], out=part)
-            part.addcmul_(below, high[:, :, k])
-        return out
+        if self.tiles is not None:
+            return bent_into_tiles(a, low, high, self.tiles, source)
+        above, below = a.clamp(min=0), a.clamp(max=0)
+        weighted = torch.addcmul(above[:, :, None] * low, below[:, :, None], high)
+        (back,) = paste(weighted.flatten(0, 1))
+        return back.view(*a.shape[:2], *source), below
 
 
 def _parted(weight: Tensor, slope: Tensor, half: int) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from audit.bounds.activations import ULPS, Activation
+from audit.bounds.bends import bent
 from audit.bounds.cones import BY_ROW, ByCone, ByRow
 from audit.bounds.graph import UNIT, Affine, BoundGraph, Box, GraphNode, Rounding
 from audit.bounds.pooling import Pooling
@@ -157,6 +158,7 @@ def lower_bound(
     keep: bool = False,
     boxes_only: bool = False,
     guarded: bool = True,
+    costed: bool = True,
     sums: ByRow | ByCone = BY_ROW,
 ) -> Lower:
     """Lower bounds on linear functions of a value, by one backward pass.
@@ -173,6 +175,7 @@ def lower_bound(
         keep: Whether the coefficients at the outputs of activations are wanted.
         boxes_only: Whether the pass ends at activations and maxima, whose boxes then stand for them: intervals.
         guarded: Whether the bound is lowered by what the sums themselves may have rounded, as proofs must be.
+        costed: Whether what float32 may move the values by is counted; a proof's is.
         sums: How the terms of a row are added.
 
     A guarded pass through a graph in float32 takes the region in float64, and sums in it.
@@ -180,6 +183,7 @@ def lower_bound(
     rows, functions = coefficients.shape[:2]
     graph.meter.backwards += rows * functions
     graph.meter.forwards += rows * functions * int(torch.is_grad_enabled())
+    assert costed or not guarded
     single = guarded and graph.dtype == torch.float32
     walk = _Walk(sums, single, coefficients.new_zeros((), dtype=torch.float64 if single else None))
     slopes, multipliers = slopes or {}, multipliers or {}
@@ -192,29 +196,26 @@ def lower_bound(
         if a is None:
             continue
         node = graph.nodes[position]
-        operation = node.operation
+        sources, operation = node.inputs, node.operation
         slack = values.slack.get(position)
-        if slack is not None and position not in walk.counted:
+        if costed and slack is not None and position not in walk.counted:
             walk.cost(position, a, slack)
         if boxes_only and _stands_for_box(node):
             box = values.boxes[position]
             walk.add(position, a.clamp(min=0), box.low)
             walk.add(position, a.clamp(max=0), box.high)
             continue
-        sources: Sequence[int] = node.inputs
         if isinstance(operation, Activation):
             if keep:
                 reached[position] = a
             box = values.boxes[node.inputs[0]]
             slope = slopes.get(position)
             lines = outward_lines(operation, box, slope) if single else operation.lines(box.low, box.high, slope)
-            above, below = a.clamp(min=0), a.clamp(max=0)
-            backs: Sequence[Tensor | None] = [
-                torch.addcmul(above * _wide(lines.low_slope, a), below, _wide(lines.high_slope, a))
-            ]
+            before, below = bent(a, _wide(lines.low_slope, a), _wide(lines.high_slope, a))
+            backs: list[Tensor | None] = [before]
             walk.add(position, below, lines.high_intercept, one_sign=operation.derivative is None)
             if operation.derivative is not None:
-                walk.add(position, above, lines.low_intercept)
+                walk.add(position, a.clamp(min=0), lines.low_intercept)
         elif not keep and operation is not None and operation.pooling and operation.pooling.goes_at_once(multipliers):
             sources = node.inputs[:1]
             backs = [_through_windows(graph, values, position, a, slopes, walk)]
@@ -275,7 +276,7 @@ def _through_windows(
     cut = graph.nodes[pooling.windows].operation
     assert isinstance(cut, Affine)
     lines = pooling.lines(values.boxes, slopes, outward=walk.single)
-    above, below = a.clamp(min=0), a.clamp(max=0)
+    back, below = pooling.back(a, lines, graph.nodes[node.inputs[0]].shape, cut.transpose)
     walk.add(position, below, lines.intercept, one_sign=True)
     slack, source = lines.slack, node.inputs[0]
     if walk.single and source in values.slack and graph.consumers[source] == 2:
@@ -285,7 +286,7 @@ def _through_windows(
         walk.counted.add(source)
     if slack is not None:
         walk.cost(position, a, slack)
-    return pooling.back(above, below, lines, graph.nodes[node.inputs[0]].shape, cut.transpose)
+    return back
 
 
 def _stands_for_box(node: GraphNode) -> bool:

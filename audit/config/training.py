@@ -56,7 +56,7 @@ class TrainingConfig(ConfigTable):
     )
     recipe_settings: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
     epochs: Annotated[int, Flag("--epochs")] = Field(
-        4, ge=1, description="passes over the training images; by default 8 for other nets than cnn-28"
+        3, ge=1, description="passes over the training images; by default 8 for other nets than cnn-28"
     )
     batch_size: Annotated[int, Flag("--batch-size")] = Field(64, ge=2, description="images a step")
     optimizer: Annotated[Optimizer, Flag("--optimizer")] = Field(
@@ -64,7 +64,7 @@ class TrainingConfig(ConfigTable):
         description="muon, adam, adamw, sgd, rmsprop, adagrad; by default adam for other nets than cnn-28",
     )
     learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
-        4e-3, gt=0, description="at its peak; by default 0.002 for other nets than cnn-28"
+        6e-3, gt=0, description="at its peak; by default 0.002 for other nets than cnn-28"
     )
     schedule: Schedule = Field("one-cycle", description="of the learning rate: one-cycle, cosine, step, constant")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop")

@@ -204,13 +204,37 @@ def restored_global_rng(device: torch.device) -> Iterator[None]:
     Args:
         device: The generator of this device is put back besides that of the CPU.
     """
-    metal = torch.mps.get_rng_state() if device.type == "mps" else None
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            if metal is not None:
-                torch.mps.set_rng_state(metal)
+    before = global_rng_state(device)
+    try:
+        yield
+    finally:
+        set_global_rng_state(device, before)
+
+
+def global_rng_state(device: torch.device) -> tuple[Tensor, ...]:
+    """The state of torch's global generators: that of the CPU, and that of one device where it has one.
+
+    Args:
+        device: The device.
+    """
+    host = torch.get_rng_state()
+    if device.type == "cuda":
+        return host, torch.cuda.get_rng_state(device)
+    return (host, torch.mps.get_rng_state()) if device.type == "mps" else (host,)
+
+
+def set_global_rng_state(device: torch.device, state: tuple[Tensor, ...]) -> None:
+    """Put torch's global generators into a state.
+
+    Args:
+        device: The device.
+        state: What `global_rng_state` gave of it.
+    """
+    torch.set_rng_state(state[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[1], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state[1])
 
 
 def seed_global_rng(device: torch.device, seed: int) -> None:

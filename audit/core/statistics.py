@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import bdtr, betaincinv, ndtr, ndtri
 
 from audit.core.errors import UsageError
 
 LEVEL = 0.95
 RESAMPLES = 2000
+_LARGEST_DRAW = 4_000_000
+"""Values that are resampled at once."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class PairedTest:
 def wilson(k: int, n: int, *, level: float = LEVEL) -> Interval:
     """Wilson's score interval of a binomial share.
 
-    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference": the shares p for which the
+    observed one is within z standard errors sqrt(p (1 - p) / n) of p.
 
     Args:
         k: Number of successes, 0 to n.
@@ -63,13 +65,19 @@ def wilson(k: int, n: int, *, level: float = LEVEL) -> Interval:
     Raises:
         UsageError: When n is 0 or k is not within 0 and n.
     """
-    return _share(k, n, level, "wilson", "Wilson")
+    _check_counts(k, n)
+    share, z = k / n, float(ndtri((1 + level) / 2))
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = 0.0 if k == 0 else middle - half, 1.0 if k == n else middle + half
+    return Interval(share, low, high, n, f"Wilson {level:.0%}")
 
 
 def clopper_pearson(k: int, n: int, *, level: float = LEVEL) -> Interval:
     """The exact interval of a binomial share (Clopper and Pearson 1934).
 
-    Its coverage is never below `level`, which certificates need.
+    Its coverage is never below `level`, which certificates need. The tail of a binomial distribution is an incomplete
+    beta function, so the bounds are quantiles of beta distributions (Brown, Cai and DasGupta 2001, section 4.2.1).
 
     Args:
         k: Number of successes, 0 to n.
@@ -79,7 +87,11 @@ def clopper_pearson(k: int, n: int, *, level: float = LEVEL) -> Interval:
     Raises:
         UsageError: When n is 0 or k is not within 0 and n.
     """
-    return _share(k, n, level, "exact", "Clopper-Pearson")
+    _check_counts(k, n)
+    tail = (1 - level) / 2
+    low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
+    high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
+    return Interval(k / n, low, high, n, f"Clopper-Pearson {level:.0%}")
 
 
 def share_of(outcomes: ArrayLike) -> Interval:
@@ -115,17 +127,33 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, *, level: float = LEVEL, re
     name = f"bootstrap {level:.0%}"
     if sample.size == 1 or np.ptp(sample) <= 1e-12 * max(1.0, abs(mean)):
         return Interval(mean, mean, mean, sample.size, name)
+    low, high = _bca(sample, mean, _resampled_means(sample, resamples, seed), (1 - level) / 2)
+    return Interval(mean, low, high, sample.size, name)
+
+
+def _resampled_means(sample: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    draw, at_once = np.random.default_rng(seed), max(1, _LARGEST_DRAW // sample.size)
+    sizes = [min(at_once, resamples - done) for done in range(0, resamples, at_once)]
+    drawn = (draw.integers(0, sample.size, (size, sample.size)) for size in sizes)
+    return np.concatenate([sample[indices].mean(axis=1) for indices in drawn])
+
+
+def _bca(sample: NDArray[np.float64], mean: float, means: NDArray[np.float64], tail: float) -> tuple[float, float]:
+    """The percentiles of the resampled means, moved for their bias and for the skewness of the sample.
+
+    Efron and Tibshirani 1993, "An introduction to the bootstrap", equations 14.10, 14.14 and 14.15; the jackknife of a
+    mean has the deviations of the sample itself.
+    """
     with np.errstate(all="ignore"):
-        interval = stats.bootstrap(
-            (sample,),
-            np.mean,
-            n_resamples=resamples,
-            batch=max(1, 4_000_000 // sample.size),
-            confidence_level=level,
-            method="BCa",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-    return Interval(mean, float(interval.low), float(interval.high), sample.size, name)
+        below = (np.count_nonzero(means < mean) + np.count_nonzero(means <= mean)) / (2 * len(means))
+        bias, deviations = ndtri(below), sample - mean
+        acceleration = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
+        moved = bias + np.array([ndtri(tail), -ndtri(tail)])
+        levels = ndtr(bias + moved / (1 - acceleration * moved))
+    if not np.isfinite(levels).all():  # every resampled mean is on one side
+        return math.nan, math.nan
+    low, high = np.quantile(means, levels)
+    return float(low), float(high)
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> PairedTest:
@@ -144,7 +172,7 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> PairedTest:
     only_first = int(np.count_nonzero(in_first & ~in_second))
     only_second = int(np.count_nonzero(in_second & ~in_first))
     differing = only_first + only_second
-    p_value = float(stats.binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0
+    p_value = min(1.0, 2 * float(bdtr(min(only_first, only_second), differing, 0.5))) if differing else 1.0
     return PairedTest(only_first, only_second, p_value)
 
 
@@ -171,7 +199,7 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEV
     gained, lost = int(np.count_nonzero(after & ~before)), int(np.count_nonzero(before & ~after))
     b, c, m = gained + 0.5, lost + 0.5, n + 2
     middle = (b - c) / m
-    half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((b + c) - (b - c) ** 2 / m) / m
+    half = float(ndtri((1 + level) / 2)) * math.sqrt((b + c) - (b - c) ** 2 / m) / m
     low, high = max(-1.0, middle - half), min(1.0, middle + half)
     return Interval((gained - lost) / n, low, high, n, f"Agresti-Min paired {level:.0%}")
 
@@ -203,6 +231,17 @@ def newcombe_difference(k: int, n: int, other_k: int, other_n: int, *, level: fl
     return Interval(difference, low, high, n + other_n, f"Newcombe {level:.0%}")
 
 
+def mean_ranks(values: ArrayLike) -> NDArray[np.float64]:
+    """Ranks from 1, ties sharing the mean of theirs.
+
+    Args:
+        values: Numbers (N,).
+    """
+    _, place, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[place.ravel()]
+    return ranks
+
+
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """P-values corrected for their number, so that one below a level is a false one with at most that probability.
 
@@ -220,12 +259,6 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     factors = np.arange(values.size, 0, -1)
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * factors)) if values.size else values
     return corrected
-
-
-def _share(k: int, n: int, level: float, method: Literal["wilson", "exact"], name: str) -> Interval:
-    _check_counts(k, n)
-    bounds = stats.binomtest(k, n).proportion_ci(level, method)
-    return Interval(k / n, float(bounds.low), float(bounds.high), n, f"{name} {level:.0%}")
 
 
 def _check_counts(k: int, n: int) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from audit.core.errors import UsageError, unknown_name
 from audit.core.precise import precise
+from audit.core.projection import onto_l1_ball, onto_l1_ball_and_box, onto_l2_ball_and_box
 from audit.core.seeding import Generators
 from audit.core.threat_format import NORMS, format_threat
 from audit.core.threat_format import Norm as Norm
@@ -17,6 +18,9 @@ from audit.core.types import Images
 
 TOLERANCE = 1e-6
 """Relative and absolute slack of `allows`: what float32 rounding of a sum of squares can add."""
+
+_JOINT = {"l2": onto_l2_ball_and_box, "l1": onto_l1_ball_and_box}
+"""Norms whose ball and the box are not projected onto one after the other."""
 
 _ROWS = 256
 """Images measured at a time, which bounds the memory of their float64 copies."""
@@ -86,10 +90,7 @@ class ThreatModel:
         return in_ball.to(images.device) & (flat >= 0).all(1) & (flat <= 1).all(1)
 
     def project(self, images: Images, origin: Images) -> Images:
-        """Project images onto the ball, then clamp them to [0, 1].
-
-        For linf and l0 that is the exact projection onto their intersection of images in the box; for l2 and l1 it lies
-        in both but need not be the nearest point.
+        """The nearest images in the ball and in [0, 1], exactly (for l0, of images in the box).
 
         Args:
             images: Float32 (N, C, H, W).
@@ -98,6 +99,9 @@ class ThreatModel:
         Returns:
             The images, float32 (N, C, H, W) in [0, 1].
         """
+        if self.norm in _JOINT:
+            delta = _JOINT[self.norm]((images - origin).flatten(1), origin.flatten(1), self.eps)
+            return (origin + delta.view_as(origin)).clamp_(0, 1)
         return self.project_perturbation(images - origin).add_(origin).clamp_(0, 1)
 
     def project_perturbation(self, delta: Images) -> Images:
@@ -114,7 +118,9 @@ class ThreatModel:
         if self.norm == "l2":
             size = norms(delta, "l2").clamp(min=1e-12)
             return delta * (self.eps / size).clamp(max=1).view(-1, 1, 1, 1)
-        return _largest(delta, int(self.eps)) if self.norm == "l0" else _project_l1(delta, self.eps)
+        if self.norm == "l0":
+            return _largest(delta, int(self.eps))
+        return onto_l1_ball(delta.flatten(1), self.eps).view_as(delta)
 
     def random_start(self, origin: Images, generators: Generators) -> Images:
         """A point drawn uniformly from the ball around each origin, then clamped to [0, 1].
@@ -170,19 +176,3 @@ def _largest(delta: Images, count: int) -> Images:
         return delta
     top = flat.abs().topk(count, dim=1).indices
     return torch.zeros_like(flat).scatter_(1, top, flat.gather(1, top)).view_as(delta)
-
-
-def _project_l1(delta: Images, eps: float) -> Images:
-    """Project each row onto the l1 ball by soft thresholding.
-
-    The sort-based algorithm of Duchi et al. 2008, "Efficient projections onto the l1-ball for learning in high
-    dimensions". Its running sum rounds, at 9,216 values by 3e-6 of eps, so what is left over is scaled away.
-    """
-    flat = delta.flatten(1)
-    descending = flat.abs().sort(dim=1, descending=True).values
-    count = torch.arange(1, flat.shape[1] + 1, device=flat.device, dtype=flat.dtype)
-    excess = (descending.cumsum(1) - eps) / count
-    active = (descending > excess).sum(1, keepdim=True).clamp(min=1)
-    threshold = excess.gather(1, active - 1).clamp(min=0)
-    shrunk = flat.sign() * (flat.abs() - threshold).clamp(min=0)
-    return (shrunk * (eps / norms(shrunk, "l1").clamp(min=1e-12)).clamp(max=1)[:, None]).view_as(delta)

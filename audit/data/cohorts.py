@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,7 +16,6 @@ from audit.core.errors import DataError
 from audit.core.image_options import ORIGINAL_ASPECT, ORIGINAL_SIDE
 from audit.core.note import Note, note
 from audit.data.image_survey import printable
-from audit.data.text_tables import TextTable
 
 Cohorts = Mapping[str, NDArray[Any]]
 """By name of a column, one value an example: float64 (N,), NaN where there is none; or texts (N,), "" where none."""
@@ -25,35 +25,96 @@ METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 """Tables beside the pictures of a folder, as Hugging Face names them."""
 MOST_GROUPS = 50
 """A text column of more different values is no column of groups: names, notes, identifiers."""
+_IDENTIFIERS = frozenset(("id", "ids", "uid", "idx", "index", "key"))
+_LISTED = 12
 
 
-def cells_by_file(names: Sequence[str], table: TextTable, taken: Iterable[str | None]) -> dict[str, dict[str, object]]:
-    """The columns of a table that say something beside paths and labels.
+def group_columns(
+    names: Sequence[str],
+    columns: Iterable[tuple[str, Sequence[object]]],
+    labels: Mapping[str, int],
+    table: str,
+    aside: Iterable[str] = (),
+) -> tuple[Cells, tuple[Note, ...]]:
+    """The columns of a table by which images can be compared, and what is to be said of all of them.
+
+    A column that follows from the class, as its name does, is left out without a word; one that tells nearly every
+    image apart, such as a name, a remark or an identifier, is named as left aside.
 
     Args:
         names: The file of each row.
-        table: The table.
-        taken: Columns that hold something else.
+        columns: The name and the cells of each column that holds nothing else, taken one at a time.
+        labels: The class of each file, by its name.
+        table: The table's name.
+        aside: Columns whose cells are no values, such as lists and images.
     """
-    aside = set(taken)
-    left = [column for column in table.columns if column not in aside and column.strip()]
-    cells = {printable(column): dict(zip(names, table.column(column), strict=True)) for column in left}
-    return {column: values for column, values in cells.items() if _parsed(list(values.values())) is not None}
+    rows = {name: row for row, name in enumerate(names)}
+    kept: dict[str, Mapping[str, object]] = {}
+    left = list(aside)
+    for column, cells in columns:
+        if _follows(labels, rows, cells):
+            continue
+        if _parsed(cells) is None or _identifies(column, cells):
+            left.append(column)
+        else:
+            kept[printable(column)] = _Column(rows, cells)
+    return kept, tuple(_column_notes(list(kept), [printable(column) for column in left], printable(table)))
 
 
-def without_labels(cells: Cells, labels: Mapping[str, int]) -> Cells:
-    """The columns that do not follow from the class, as its name does.
+class _Column(Mapping[str, object]):
+    """The cells of a column by the name of the file; the rows are shared between columns, as there may be a million."""
+
+    def __init__(self, rows: Mapping[str, int], cells: Sequence[object]):
+        self._rows, self._cells = rows, cells
+
+    def __getitem__(self, name: str) -> object:
+        return self._cells[self._rows[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def _follows(labels: Mapping[str, int], rows: Mapping[str, int], cells: Sequence[object]) -> bool:
+    """Whether there is one value for each class."""
+    pairs = {(label, str(cells[rows[name]])) for name, label in labels.items() if name in rows}
+    return len(pairs) == len({label for label, _ in pairs})
+
+
+def _identifies(column: str, cells: Sequence[object]) -> bool:
+    """Whether a column of whole numbers is one of identifiers: by its name, and as no number is there twice."""
+    words = set(re.findall("[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).casefold()))
+    texts = [text for text in map(_text, cells) if text]
+    return bool(words & _IDENTIFIERS) and len(set(texts)) == len(texts) and all(text.isdecimal() for text in texts)
+
+
+def _column_notes(kept: Sequence[str], left: Sequence[str], table: str) -> Iterator[Note]:
+    if kept:
+        yield note(
+            "data_columns_kept",
+            "Columns of {table} that are kept to compare groups of images: {columns}.",
+            table=table,
+            columns=", ".join(kept),
+        )
+    if left:
+        yield note(
+            "data_columns_aside",
+            "Columns of {table} that make no groups of images and are left aside: {columns}.",
+            table=table,
+            columns=", ".join(left[:_LISTED]) + (f", ... ({len(left)})" if len(left) > _LISTED else ""),
+        )
+
+
+def has_many_texts(cells: Sequence[object]) -> bool:
+    """Whether there are more different texts than a column of groups has.
 
     Args:
-        cells: The cells.
-        labels: The class of each file, by its name.
+        cells: Some cells of a column.
     """
-
-    def follows(by_file: Mapping[str, object]) -> bool:
-        pairs = {(labels[name], str(by_file[name])) for name in labels.keys() & by_file.keys()}
-        return len(pairs) == len({label for label, _ in pairs})
-
-    return {column: by_file for column, by_file in cells.items() if not follows(by_file)}
+    texts = {text for cell in cells if isinstance(cell, str) and (text := _text(cell))}
+    return len(texts) > MOST_GROUPS and any(_number(text) is None for text in texts)
 
 
 def cohorts_of(cells: Cells, files: Sequence[Sequence[str]]) -> list[dict[str, NDArray[Any]]]:
@@ -86,24 +147,6 @@ def size_cells(sizes: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, obje
         ORIGINAL_SIDE: {name: math.sqrt(height * width) for name, (height, width) in sizes.items()},
         ORIGINAL_ASPECT: {name: round(width / height, 3) for name, (height, width) in sizes.items()},
     }
-
-
-def cohort_notes(cells: Cells, name: str) -> tuple[Note, ...]:
-    """Say which columns are kept.
-
-    Args:
-        cells: The cells.
-        name: The table's name.
-    """
-    if not cells:
-        return ()
-    said = note(
-        "data_columns_kept",
-        "Columns of {table} that are kept to compare groups of images: {columns}.",
-        table=printable(name),
-        columns=", ".join(cells),
-    )
-    return (said,)
 
 
 def unread_note(name: str, fault: DataError) -> Note:
@@ -142,7 +185,7 @@ def is_metadata(path: str) -> bool:
 def _parsed(cells: Sequence[object]) -> NDArray[Any] | None:
     """A column as numbers or texts; None for one that makes no groups: all alike, counted through, or nearly all
     different texts."""
-    texts = ["" if cell is None else str(cell).strip() for cell in cells]
+    texts = [_text(cell) for cell in cells]
     known = [text for text in texts if text]
     if len(set(known)) < 2:
         return None
@@ -155,6 +198,12 @@ def _parsed(cells: Sequence[object]) -> NDArray[Any] | None:
     if len(set(known)) > min(MOST_GROUPS, max(2, len(known) // 2)):
         return None
     return np.array([printable(text) for text in texts])
+
+
+def _text(cell: object) -> str:
+    """A cell as text; "" where it says nothing."""
+    text = "" if cell is None else str(cell).strip()
+    return "" if text in ("nan", "NaN") else text
 
 
 def _number(text: str) -> float | None:

@@ -64,22 +64,39 @@ def common_range(extents: Iterable[PixelExtent], source: str) -> PixelRange:
         source: Name of the data, for errors.
 
     Raises:
-        DataError: For floats that look normalised, whose range nobody can tell.
+        DataError: For floats that look normalised, whose range nobody can tell, and for floats beside integers whose
+            range is another.
     """
     listed = tuple(extents)
-    whole = PixelExtent(
-        min(extent.low for extent in listed),
-        max(extent.high for extent in listed),
-        any(extent.floating for extent in listed),
-    )
-    chosen = _usual_range(whole)
-    if chosen is None:
+    kinds = [[e for e in listed if e.floating is floating] for floating in (False, True)]
+    wholes = [_joined(kind) for kind in kinds if kind]
+    ranges = [_usual_range(whole) for whole in wholes]
+    for whole, chosen in zip(wholes, ranges, strict=True):
+        if chosen is None:
+            raise DataError(
+                f"{source} has floating-point pixels from {whole.low:g} to {whole.high:g}; 0 to 1, -1 to 1 or 0 to 255 "
+                "was expected. Undo any normalisation, which belongs to the model (--mean, --std), or say which values "
+                f"are black and white with --pixel-range, such as --pixel-range={whole.low:g},{whole.high:g}."
+            )
+    common = _usual_range(_joined(listed))
+    unit_floats = kinds[1] and ranges[-1] in ((0.0, 1.0), (-1.0, 1.0))
+    if common is None or (unit_floats and common != ranges[-1]):
+        integers, floats = wholes
         raise DataError(
-            f"{source} has floating-point pixels from {whole.low:g} to {whole.high:g}; 0 to 1, -1 to 1 or 0 to 255 was "
-            "expected. Undo any normalisation, which belongs to the model (--mean, --std), or say which values are "
-            f"black and white with --pixel-range, such as --pixel-range={whole.low:g},{whole.high:g}."
+            f"{source} has {len(kinds[1]):,} image{'s'[: len(kinds[1]) != 1]} of floating-point pixels from "
+            f"{floats.low:g} to {floats.high:g} beside {len(kinds[0]):,} of integers from {integers.low:g} to "
+            f"{integers.high:g}; one range was expected. Store them in one form, or say which values are black and "
+            "white in all of them with --pixel-range."
         )
-    return chosen
+    return common
+
+
+def _joined(extents: Sequence[PixelExtent]) -> PixelExtent:
+    return PixelExtent(
+        min(extent.low for extent in extents),
+        max(extent.high for extent in extents),
+        any(extent.floating for extent in extents),
+    )
 
 
 def to_bytes(pixels: NDArray[Any], pixel_range: PixelRange) -> NDArray[np.uint8]:

@@ -15,5 +15,16 @@ def read_plain_text(path: Path) -> str:
         OSError: It cannot be read.
         UnicodeDecodeError: It is neither.
     """
-    body = path.read_bytes()
+    return plain_text_of(path.read_bytes())
+
+
+def plain_text_of(body: bytes) -> str:
+    """The text of bytes in UTF-8 or UTF-16.
+
+    Args:
+        body: The bytes of a file.
+
+    Raises:
+        UnicodeDecodeError: They are neither.
+    """
     return body.decode("utf-16" if body.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")

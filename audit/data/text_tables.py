@@ -17,7 +17,7 @@ from audit.data.image_survey import printable
 from audit.data.json_tables import json_records
 from audit.data.other_files import other_kind
 from audit.data.pixel_tables import require_no_pixels
-from audit.data.plain_text import read_plain_text
+from audit.data.plain_text import plain_text_of
 from audit.data.split_names import split_of
 
 _MOST_BYTES = 1 << 30
@@ -68,25 +68,36 @@ def read_text_table(path: Path) -> TextTable:
     Raises:
         DataError: When it cannot be read or is no such table, naming the line.
     """
-    text, name = _text(path), printable(path.name)
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return _from_records(_json_rows(text, name), name)
-    if path.suffix.lower() == ".json":
-        return _from_records(_json_records(text, name), name)
-    return _from_csv(text, name)
-
-
-def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise DataError(f"{path.name} has over {_MOST_BYTES >> 30} GB, no size for a list of paths.")
         if path.is_file() and path.stat().st_size and (kind := other_kind(path)):
             raise DataError(f"{printable(path.name)} {kind}.")
-        return read_plain_text(path)
+        return text_table_of(path.read_bytes(), path.name)
     except OSError as fault:
         raise DataError(f"No manifest {str(path)!r} ({fault.strerror}); give a .csv or .jsonl file.") from fault
+
+
+def text_table_of(body: bytes, file: str) -> TextTable:
+    """Read the bytes of such a file.
+
+    Args:
+        body: The bytes.
+        file: The file's name, whose suffix says what it is.
+
+    Raises:
+        DataError: It is no such table; the sentence names the line.
+    """
+    name, suffix = printable(file), PurePosixPath(file).suffix.lower()
+    try:
+        text = plain_text_of(body)
     except UnicodeDecodeError as fault:
-        raise DataError(f"{path.name} is not UTF-8 text (byte {fault.start}); save it as CSV in UTF-8.") from fault
+        raise DataError(f"{name} is not UTF-8 text (byte {fault.start}); save it as CSV in UTF-8.") from fault
+    if suffix in (".jsonl", ".ndjson"):
+        return _from_records(_json_rows(text, name), name)
+    if suffix == ".json":
+        return _from_records(_json_records(text, name), name)
+    return _from_csv(text, name)
 
 
 def _from_csv(text: str, name: str) -> TextTable:

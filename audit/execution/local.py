@@ -26,7 +26,7 @@ from audit.execution.runner import RunCallback
 from audit.execution.stored_model import trained_detector, trained_model
 from audit.execution.workers import EvidenceSource
 from audit.models.autotune import layouts_of, tune_execution
-from audit.models.batching import ExecutionLayout
+from audit.models.batching import ExecutionLayout, is_out_of_memory
 from audit.models.detectors.form import DetectorForm
 from audit.models.detectors.under_test import DetectorUnderTest
 from audit.models.precision import device_facts, ieee_float32, take_nondeterministic_operations
@@ -100,8 +100,7 @@ class LocalExecutor:
         started = time.monotonic()
         take_nondeterministic_operations()
         try:
-            with fork_global_rng(self.device, task.cell.key), ieee_float32():
-                evidence: Evidence = find("study", task.cell.study).function(self._context(task), task.cell)
+            evidence = self._study(task)
             if not isinstance(evidence, Evidence):
                 raise AuditError(f"The study {task.cell.study} returned {type(evidence).__name__}, not its evidence.")
             _require_one_value_an_example(evidence, len(task.examples))
@@ -117,6 +116,23 @@ class LocalExecutor:
             evidence = Evidence(task.cell, "failed", reason=f"{name}{fault}")
         environment = {**self._environment(task), **evidence.environment}
         return replace(evidence, seconds=time.monotonic() - started, environment=environment)
+
+    def _study(self, task: Task) -> Evidence:
+        """What the study of a cell gives; it begins again with half the batch where memory ran out outside a pass.
+
+        Within one the batch is halved at once (`audit.models.batching`); what a study holds beside it, such as the
+        state of a search or a stack of masks, grows with the batch too.
+        """
+        while True:
+            try:
+                with fork_global_rng(self.device, task.cell.key), ieee_float32():
+                    evidence: Evidence = find("study", task.cell.study).function(self._context(task), task.cell)
+                    return evidence
+            except (RuntimeError, MemoryError) as fault:
+                model = self._models.get(task.cell.model)
+                if not is_out_of_memory(fault) or model is None or model.layout.batch_size == 1:
+                    raise
+                model.layout.halve()
 
     def layouts(self, identity: str) -> Mapping[str, ExecutionLayout]:
         """How a model is asked on this machine, for workers to ask it alike; nothing of a model that cannot be made.

@@ -39,6 +39,7 @@ class Head:
         from_end: How many products of the forward come after it.
         operand: Which of its tensors depends on the image.
         width: The number of features, D.
+        layer: The name of the layer that makes it; empty where none does, or where that layer makes further products.
         scale: What its outputs are multiplied by to give the logits, up to a number an image; None where the logits are
             something else of them.
     """
@@ -46,6 +47,7 @@ class Head:
     from_end: int
     operand: int
     width: int
+    layer: str
     scale: float | None
 
 
@@ -94,6 +96,18 @@ def features_and_logits(model: ModelUnderTest, images: Images) -> FeaturesAndLog
     return _asked(model, images, head)
 
 
+def head_layer(model: ModelUnderTest) -> str:
+    """The name of the last linear layer that all goes through; empty where there is none, or where it has no name.
+
+    Args:
+        model: The model; some forwards at the first time, which are not counted.
+    """
+    try:
+        return find_head(model).layer
+    except NotApplicable:
+        return ""
+
+
 def _asked(model: ModelUnderTest, images: Images, head: Head) -> FeaturesAndLogits:
     images = model.check_images(images)
 
@@ -138,7 +152,8 @@ def _found(model: ModelUnderTest) -> Head:
                 continue
             scale = _scale(first.results[-1 - from_end], first.logits)
             width = _by_image(ours[moved[0]], 1).shape[1]
-            head = Head(from_end, moved[0], width, scale)
+            layer = first.layers[-1 - from_end]
+            head = Head(from_end, moved[0], width, layer if first.layers.count(layer) == 1 else "", scale)
             if _belongs_to_its_image(model, pair, head):
                 return head
     raise NotApplicable(
@@ -156,6 +171,7 @@ class _Products:
     def __init__(self, model: ModelUnderTest, image: Images) -> None:
         self.operands: list[list[Tensor]] = []
         self.results: list[Tensor] = []
+        self.layers: list[str] = []
 
         def see(operation: Operation) -> Any:
             if not _is_product(operation):
@@ -163,6 +179,7 @@ class _Products:
             self.operands.append([tensor.detach().clone() for tensor in operation.tensors])
             result = operation.run()
             self.results.append(float_tensors(result)[0].detach().clone())
+            self.layers.append(operation.layer)
             return result
 
         self.logits = traced_forward(model, image, see)

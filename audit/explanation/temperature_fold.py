@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from audit.core.errors import ModelError
-from audit.explanation.head_layer import head_layer
+from audit.explanation.features import head_layer
 from audit.models.module_copy import copy_module
 from audit.models.under_test import ModelUnderTest
 

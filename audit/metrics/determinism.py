@@ -59,9 +59,10 @@ def needs_autograd(model: ModelUnderTest, images: Images) -> bool:
         model: The model to look at.
         images: Float32 (N, C, H, W) in [0, 1].
     """
+    images = model.check_images(images)
     try:
         with torch.inference_mode():
-            model.module(model.check_images(images))
+            model.module(images)
     except RuntimeError:
         return True
     except ValueError:  # It fails on so few images, which is another doubt.

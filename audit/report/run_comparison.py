@@ -10,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 from pydantic import Field
-from scipy.stats import spearmanr
 
 from audit.core.errors import UsageError
 from audit.core.evidence import Finding, Verdict
@@ -276,6 +275,8 @@ def _agreement(before: AuditDocument, after: AuditDocument) -> Iterator[Agreemen
 
 
 def _map_correlations(before: GalleryItem, after: GalleryItem) -> Iterator[tuple[str, str, float]]:
+    from scipy.stats import spearmanr  # a third of a second, which only a comparison needs
+
     later = {view.role: view for view in after.views}
     for view in before.views:
         for method, heatmap in view.maps.items():

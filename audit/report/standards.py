@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,13 +17,14 @@ from audit.document.schema import AuditDocument
 
 
 class Clause(BaseModel):
-    """A clause of a standard, and the sections of a report that bear on it.
+    """A clause of a standard, and what of a report bears on it.
 
     Attributes:
         standard: Name of the standard.
         source: Where it is published.
         clause: Number and title of the clause.
-        sections: Names of the sections.
+        sections: Names of the sections that do with all of their checks.
+        checks: Names of single checks of other sections that do.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,6 +33,7 @@ class Clause(BaseModel):
     source: str
     clause: str
     sections: tuple[str, ...]
+    checks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,28 +44,41 @@ class ClauseCoverage:
         clause: The clause.
         present: The sections that the report has.
         missing: The sections that it lacks.
+        checks: The checks that the report has findings of.
+        unchecked: The checks that it has none of.
     """
 
     clause: Clause
     present: tuple[str, ...]
     missing: tuple[str, ...]
+    checks: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
 
-def coverage(document: AuditDocument) -> tuple[ClauseCoverage, ...]:
-    """Every clause of `templates/standards.toml` against a report.
+def coverage(document: AuditDocument, *, task: str = "classification") -> tuple[ClauseCoverage, ...]:
+    """The clauses of `templates/standards.toml` against a report, but those that nothing of its task bears on.
 
     Args:
         document: The document of the report.
+        task: What the models do: "classification" or "detection".
     """
-    present = present_sections(document)
-    return tuple(
-        ClauseCoverage(
-            clause,
-            tuple(name for name in clause.sections if name in present),
-            tuple(name for name in clause.sections if name not in present),
-        )
-        for clause in clauses()
-    )
+    present, asked = present_sections(document), {finding.check for finding in document.findings}
+    elsewhere = {t.section for t in topics() if t.task != task} - {t.section for t in topics() if t.task == task}
+    rows = []
+    for clause in clauses():
+        sections = [name for name in clause.sections if name not in elsewhere]
+        checks = clause.checks if task == "classification" else ()
+        if sections or checks:
+            rows.append(
+                ClauseCoverage(
+                    clause,
+                    tuple(name for name in sections if name in present),
+                    tuple(name for name in sections if name not in present),
+                    tuple(name for name in checks if name in asked),
+                    tuple(name for name in checks if name not in asked),
+                )
+            )
+    return tuple(rows)
 
 
 def present_sections(document: AuditDocument) -> frozenset[str]:
@@ -76,5 +94,14 @@ def present_sections(document: AuditDocument) -> frozenset[str]:
 @cache
 def clauses() -> tuple[Clause, ...]:
     """The clauses of `templates/standards.toml`, in its order."""
-    table = tomllib.loads((resource_dir("templates") / "standards.toml").read_text("utf-8"))
-    return tuple(Clause.model_validate(row) for row in table["clause"])
+    return tuple(Clause.model_validate(row) for row in _table()["clause"])
+
+
+@cache
+def unmapped() -> Mapping[str, str]:
+    """The sections and checks that bear on no clause of `templates/standards.toml`, with the reason."""
+    return MappingProxyType({name: str(why) for name, why in _table()["unmapped"].items()})
+
+
+def _table() -> dict[str, Any]:
+    return tomllib.loads((resource_dir("templates") / "standards.toml").read_text("utf-8"))

@@ -139,6 +139,7 @@ def build_view(
         on_fault: Told of a topic whose view fails; without it the error is raised.
     """
     roles = tuple(model.role for model in document.models)
+    detects = bool(document.rows(DetectionPart))
     only = document.protocol.configuration.get("only", ())
     views = [_finding_view(f, document, locale, i) for i, f in enumerate(by_severity(document.findings))]
     top = top_findings(document.findings)
@@ -154,9 +155,9 @@ def build_view(
         answers=answers(by_section),
         sections=shown,
         methods=_methods(document),
-        coverage=coverage(document),
+        coverage=coverage(document, task="detection" if detects else "classification"),
         labels=tuple(dict.fromkeys(item.label for item in document.gallery)),
-        detects=bool(document.rows(DetectionPart)),
+        detects=detects,
     )
 
 

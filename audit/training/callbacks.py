@@ -100,6 +100,7 @@ class TrainingCallbacks:
             setup: The setup of the training.
             state: Its present state.
         """
+        state.note_parts(setup.workers)
         if self.scratch is None and setup.workers.world_size == 1:
             return
         checkpoint = state.to_checkpoint(setup)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from audit.core.ascent import projected_step
 from audit.core.objects import Detections, Objects, pack_detections, pack_objects
@@ -19,6 +20,7 @@ from audit.metrics.box_matching import match_boxes
 from audit.models.batching import set_memory_format
 from audit.models.detectors.form import DetectorForm
 from audit.training.inner_attack import frozen_eval
+from audit.training.memory import fitting
 from audit.training.training_module import TrainingModule
 
 _BATCH = 64
@@ -52,8 +54,12 @@ class DetectionModule(TrainingModule):
         Returns:
             Float (N,).
         """
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
-            losses = self.net.losses(images, objects)
+        parts = self.memory.parts(len(images), training=self.training)
+        if len(parts) == 1:
+            losses = self._losses(images, objects)
+        else:  # nothing within the detector is kept: going back, each part is asked again
+            asked = [checkpoint(self._losses, images[rows], objects[rows], use_reentrant=False) for rows in parts]
+            losses = torch.cat(asked)
         self.forwards += len(images)
         if losses.requires_grad:
             losses.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
@@ -65,8 +71,22 @@ class DetectionModule(TrainingModule):
         Args:
             images: Images (N, C, H, W) in [0, 1].
         """
+        return fitting(self, lambda: self._detected(images))
+
+    def needs_whole_batch(self) -> bool:
+        """True: in train mode losses rest on what is drawn from the proposals of a batch, or on its statistics."""
+        return True
+
+    def _losses(self, images: Images, objects: Sequence[Objects]) -> Tensor:
+        if not self.autocast:
+            return self.net.losses(images, objects)
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return self.net.losses(images, objects)
+
+    def _detected(self, images: Images) -> list[Detections]:
         self.forwards += len(images)
-        return self.net.detect(images)
+        parts = self.memory.parts(len(images), training=self.training)
+        return [found for rows in parts for found in self.net.detect(images[rows])]
 
     def normalised(self, images: Images) -> Images:
         """The images as they are.
@@ -175,9 +195,13 @@ def loss_gradient(net: DetectionModule, images: Images, objects: Sequence[Object
         images: Images (N, C, H, W) in [0, 1].
         objects: What is there in each.
     """
-    leaf = images.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(net.losses(leaf, objects).sum(), leaf)
-    return gradient
+
+    def there_and_back() -> Images:
+        leaf = images.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(net.losses(leaf, objects).sum(), leaf)
+        return gradient
+
+    return fitting(net, there_and_back)
 
 
 def mean_average_precision(objects: Sequence[Objects], found: Sequence[Detections]) -> float:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from audit.core.ascent import projected_step
 from audit.core.threat import ThreatModel
 from audit.core.types import Images, Logits
+from audit.models.grey_gradient import quick_grey_gradients
+from audit.training.memory import fitting
 from audit.training.step import TrainingStep
 
 PerturbationStart = Literal["auto", "random", "previous"]
@@ -70,11 +72,15 @@ def gradient_of(net: nn.Module, images: Images, loss: Callable[[Logits], Tensor]
     Returns:
         The logits (N, classes), without a graph, and the gradients (N, C, H, W).
     """
-    with torch.enable_grad():
+
+    def there_and_back() -> tuple[Logits, Images]:
         leaf = images.detach().requires_grad_(True)
         logits = net(leaf)
         (gradient,) = torch.autograd.grad(loss(logits).sum(), leaf)
-    return logits.detach(), gradient
+        return logits.detach(), gradient
+
+    with torch.enable_grad():
+        return fitting(net, there_and_back)
 
 
 @contextmanager
@@ -94,7 +100,8 @@ def frozen_eval(net: nn.Module, head: nn.Module | None = None) -> Iterator[None]
             head.train()
         for parameter in learning:
             parameter.requires_grad_(False)
-        yield
+        with quick_grey_gradients(net):
+            yield
     finally:
         for module, flag in flags:
             module.training = flag

@@ -164,7 +164,7 @@ def _threads_of_a_share(threads: int, shares: int) -> Iterator[None]:
 
 @contextmanager
 def _saying_how_to_save_memory(settings: TrainingConfig) -> Iterator[None]:
-    """A batch is not halved here as it is elsewhere: batch norm and the rate depend on it."""
+    """What to say where the passes of a training do not fit in parts either (see `audit.training.memory`)."""
     try:
         yield
     except (RuntimeError, MemoryError) as fault:

@@ -18,11 +18,13 @@ from audit.core.types import Images, Labels, Logits, PassCount, concatenate
 from audit.models.detectors.form import DetectorForm
 from audit.models.module_copy import copy_module
 from audit.models.precision import ieee_float32
+from audit.training.around_net import compiled, dropout_before_head
 from audit.training.awp import adversarial_weight_perturbation
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.detection import DetectionModule, DetectionValidator
 from audit.training.distributed import WorkerGroup
 from audit.training.epochs import affordable_epochs, recover_from_overfitting, seconds_of, stop_early
+from audit.training.memory import fitting
 from audit.training.optimisation import (
     ModelEma,
     clip_gradient,
@@ -37,7 +39,7 @@ from audit.training.shares import BatchShares
 from audit.training.state import TrainingResult, TrainingState
 from audit.training.step import Objective, StepOutput
 from audit.training.training_data import TrainingData
-from audit.training.training_module import TrainingModule, compiled, dropout_before_head
+from audit.training.training_module import TrainingModule
 from audit.training.transfer import frozen_backbone, parameter_groups
 from audit.training.validation import Validator
 
@@ -199,14 +201,20 @@ def _descend(
     """Take one step of the optimiser; the mean loss of the batch and the share classified right, scalars."""
     net, settings = state.net, setup.settings
 
-    def backward(position: int) -> list[Tensor]:
+    def once(position: int) -> list[Tensor]:
         output = objectives[position]()
         state.optimizer.zero_grad(set_to_none=True)
         (output.loss + weight_penalty(net, l1=settings.l1, l2=settings.l2)).backward()  # type: ignore[no-untyped-call]
         return [output.loss.detach().clone(), _batch_accuracy(output, labels[position]), *_gradients(net)]
 
+    def backward(position: int) -> list[Tensor]:
+        return fitting(net, lambda: once(position))
+
     def ascent(weights: Sequence[Tensor]) -> list[Tensor]:
-        return shares.mean(lambda position: torch.autograd.grad(objectives[position]().loss, weights))
+        def climbed(position: int) -> Sequence[Tensor]:
+            return fitting(net, lambda: torch.autograd.grad(objectives[position]().loss, weights))
+
+        return shares.mean(climbed)
 
     with adversarial_weight_perturbation(net, settings.weight_perturbation, ascent):
         loss, correct, *means = shares.mean(backward)

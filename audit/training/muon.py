@@ -107,6 +107,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     factor = torch.eye(len(gram), device=gram.device)
     for _ in range(_STEPS):
         square = factor @ factor @ gram
-        factor = first * factor + (third * square + fifth * (square @ square)) @ factor
+        inner = torch.addmm(square, square, square, beta=third, alpha=fifth)
+        factor = torch.addmm(factor, inner, factor, beta=first)
     nearest: Tensor = factor @ wide
     return nearest if matrix.shape[0] <= matrix.shape[1] else nearest.T

@@ -21,6 +21,8 @@ from audit.training.checkpoint import (
     optimizer_tensors,
     restore_optimizer,
 )
+from audit.training.distributed import WorkerGroup
+from audit.training.memory import IN_PARTS
 from audit.training.optimisation import ModelEma
 from audit.training.setup import TrainingSetup
 from audit.training.training_module import TrainingModule
@@ -93,6 +95,16 @@ class TrainingState:
     best_epoch: int = 0
     stopped: str = ""
     notes: list[Note] = field(default_factory=list)
+
+    def note_parts(self, workers: WorkerGroup) -> None:
+        """Note whether memory made any process take a batch in parts; all processes of the group must call this.
+
+        Args:
+            workers: The processes.
+        """
+        (processes,) = workers.total((int(bool(self.net.memory.most)),))
+        if processes and IN_PARTS not in self.notes:
+            self.notes.append(IN_PARTS)
 
     def finished(self) -> bool:
         """Whether no epoch is left to take."""

@@ -1,25 +1,25 @@
-"""The net in training: normalisation inside, logits out, passes counted; dropout and torch.compile around any net."""
+"""The net in training: normalisation inside, logits out, passes counted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+from torch.utils.checkpoint import checkpoint
 
-from audit.core.errors import ModelError, SetupError, UsageError
+from audit.core.errors import ModelError
 from audit.core.note import Note, note
 from audit.core.threat import Norm
 from audit.core.types import Images, Logits, PassCount
 from audit.models.batch_statistics import failed_forward
-from audit.models.batching import set_memory_format
+from audit.models.batching import is_out_of_memory, set_memory_format
 from audit.models.flat_faces import AT_THE_IMAGE, GradientPoint, find_gradient_point
 from audit.models.output_entries import tensors_in
 from audit.models.outputs import OutputReader, chosen_outputs, learn_outputs
 from audit.models.precision import recurrent_gradients
+from audit.training.memory import PassMemory, draws_or_mixes, fitting
 
 _AUXILIARY = note(
     "training_auxiliary",
@@ -34,6 +34,7 @@ class TrainingModule(nn.Module):
         mean: Mean of each channel, float32 (1, C, 1, 1).
         std: Standard deviation of each channel, float32 (1, C, 1, 1).
         gradient_point: Where the gradient of images is taken.
+        memory: How its passes fit the memory.
     """
 
     gradient_point: GradientPoint = AT_THE_IMAGE
@@ -53,6 +54,7 @@ class TrainingModule(nn.Module):
         self.net, self.autocast = net, autocast
         self.reader: OutputReader | None = None
         self._auxiliary, self.channels_last = False, True
+        self.memory, self._few = PassMemory(), torch.zeros(0)
         self.forwards = self.backwards = 0
         self.register_buffer("mean", torch.tensor(mean, device="cpu").view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, device="cpu").view(1, -1, 1, 1))
@@ -63,16 +65,44 @@ class TrainingModule(nn.Module):
         Args:
             images: Images (N, C, H, W) in [0, 1].
         """
+        if not torch.is_grad_enabled():  # a whole pass; one with a graph is whole with its way back
+            return fitting(self, lambda: self._counted(images))
+        return self._counted(images)
+
+    def _counted(self, images: Images) -> Logits:
+        parts = self.memory.parts(len(images), training=self.training)
+        if len(parts) == 1:
+            logits = self._logits(images)
+        elif torch.is_grad_enabled():  # nothing within the net is kept: going back, each part is asked again
+            logits = torch.cat([checkpoint(self._logits, images[part], use_reentrant=False) for part in parts])
+        else:
+            logits = torch.cat([self._logits(images[part]) for part in parts])
+        self.forwards += len(images)
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
+        return logits
+
+    def _logits(self, images: Images) -> Logits:
         assert self.reader is not None
         if images.requires_grad:
             images = self.gradient_point.of(images)
         outputs = self._outputs(self.normalised(images))
         self._auxiliary |= not isinstance(outputs, Tensor) and not self.reader.entry
-        logits = self.reader(outputs, len(images))
-        self.forwards += len(images)
-        if logits.requires_grad:
-            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
-        return logits
+        return self.reader(outputs, len(images))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the net is."""
+        return self.mean.device
+
+    @property
+    def inner(self) -> nn.Module:
+        """The net."""
+        return self.net
+
+    def needs_whole_batch(self) -> bool:
+        """Whether, as it is, it draws for a batch or mixes the images of one; these passes are not counted."""
+        return draws_or_mixes(self, self._logits, self._few)
 
     def normalised(self, images: Images) -> Images:
         """Images as the net is given them.
@@ -102,14 +132,16 @@ class TrainingModule(nn.Module):
         try:
             set_memory_format(self.net, channels_last=True)
             self._try(images)
-        except RuntimeError:
+        except RuntimeError as fault:
+            if is_out_of_memory(fault):
+                raise
             self.channels_last = False
             set_memory_format(self.net, channels_last=False)
             try:
                 self._try(images)
-            except RuntimeError as fault:
-                first_line = str(fault).strip().split("\n", 1)[0]
-                raise ModelError(f"The model cannot be trained, as it fails on four images: {first_line}") from fault
+            except RuntimeError as second:
+                first_line = str(second).strip().split("\n", 1)[0]
+                raise ModelError(f"The model cannot be trained, as it fails on four images: {first_line}") from second
         self.train(training)
 
     def _try(self, images: Images) -> None:
@@ -154,7 +186,7 @@ class TrainingModule(nn.Module):
         """
         training = self.training
         self.eval()
-        choice = chosen_outputs(self.net)
+        choice, self._few = chosen_outputs(self.net), images
         self.reader = learn_outputs(lambda some: self._run(self.normalised(some)), images, classes, choice)
         self.train(training)
 
@@ -216,76 +248,3 @@ class TrainingModule(nn.Module):
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += len(gradient)
-
-
-@contextmanager
-def dropout_before_head(net: nn.Module, probability: float) -> Iterator[None]:
-    """Inside the block, dropout acts on the inputs of the last linear layer of `net` while that is in train mode.
-
-    The structure of the net and the names of its weights stay as they are.
-
-    Args:
-        net: The net.
-        probability: The share of inputs set to 0, in [0, 1).
-
-    Raises:
-        UsageError: When the net has no linear layer and `probability` is not 0.
-    """
-    if not probability:
-        yield
-        return
-    layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
-    if not layers:
-        raise UsageError(f"Dropout needs a linear layer, and {type(net).__name__} has none; set training.dropout to 0.")
-
-    def drop(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (dropout(inputs[0], probability, layer.training), *inputs[1:])
-
-    hook = layers[-1].register_forward_pre_hook(drop)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-@contextmanager
-def compiled(net: nn.Module, enabled: bool, images: Images) -> Iterator[None]:
-    """Inside the block, calls of `net` go through torch.compile.
-
-    One forward and backward pass of `images` shows at once whether that works on this machine; the net's buffers and
-    gradients are put back after it.
-
-    Args:
-        net: The net, which has run on `images` before.
-        enabled: Whether to compile at all.
-        images: A few images as the net takes them: normalised, (N, C, H, W).
-
-    Raises:
-        SetupError: When torch.compile fails.
-    """
-    if not enabled:
-        yield
-        return
-    net.compile()
-    try:
-        _try_passes(net, images)
-        yield
-    finally:
-        net._compiled_call_impl = None
-
-
-def _try_passes(net: nn.Module, images: Images) -> None:
-    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    try:
-        with torch.enable_grad():
-            torch.stack([tensor.sum() for tensor in tensors_in(net(images)).values()]).sum().backward()  # type: ignore[no-untyped-call]
-    except Exception as fault:  # a compiler's failures have no common type
-        first_line = (str(fault).strip() or type(fault).__name__).split("\n", 1)[0]
-        raise SetupError(
-            f"torch.compile does not work for this net on this machine ({first_line[:200]}). Set training.compile to "
-            "false, or install a C++ compiler that torch finds."
-        ) from fault
-    finally:
-        net.zero_grad(set_to_none=True)
-        for name, buffer in net.named_buffers():
-            buffer.copy_(buffers[name])

@@ -46,7 +46,8 @@ def test_autoattack_is_the_published_protocol() -> None:
 
 
 def test_the_closest_are_those_with_the_largest_margin(model: ModelUnderTest, batch: Batch) -> None:
-    worst_case = WorstCase(model, batch, (ThreatModel("linf", 0.1),), ("clean",))
+    threat = ThreatModel("linf", 0.1)
+    worst_case = WorstCase(model, batch, (threat,), ("clean",), threat)
     worst_case.margin = torch.arange(20.0).flip(0)
     index = torch.tensor([1, 4, 8, 15])
     assert worst_case.hardest(index, 0.5).tolist() == [1, 4]

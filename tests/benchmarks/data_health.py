@@ -20,7 +20,7 @@ from audit.data.dataset import Dataset, Split
 from audit.data.health.held_out_scores import held_out_scores
 from audit.data.health.label_noise import label_noise
 from audit.data.health.near_copies import find_copies
-from audit.data.health.signature import Signatures, joined, sign_images, signatures_of
+from audit.data.health.signature import Signatures, sign_splits, signatures_of
 from audit.data.load import load_dataset
 
 Pixels = NDArray[np.uint8]
@@ -59,7 +59,8 @@ def recall(data: Dataset, signatures: Signatures) -> None:
         sources = np.random.default_rng(0).permutation(len(data.train))[:200]
         images = data.train.fetch(sources)[:, 0].astype(np.uint8)
         copies = signatures_of(np.stack([np.ascontiguousarray(change(image))[None] for image in images]))
-        pairs = {tuple(pair) for pair in find_copies(joined([signatures, copies])).pairs.tolist()}
+        both = {name: np.concatenate([values, getattr(copies, name)]) for name, values in vars(signatures).items()}
+        pairs = {tuple(pair) for pair in find_copies(Signatures(**both)).pairs.tolist()}
         planted = {(int(source), len(signatures) + number) for number, source in enumerate(sources)}
         print(f"| {kind} | {len(pairs & planted) / len(planted):.1%} | {len(pairs - planted - before)} |")
 
@@ -67,12 +68,12 @@ def recall(data: Dataset, signatures: Signatures) -> None:
 def cost(data: Dataset) -> Signatures:
     assert data.train is not None
     begun = time.process_time()
-    train = sign_images(data.train)
-    signatures = joined([train, sign_images(data.test)])
+    signatures = sign_splits([data.train, data.test])
     read = time.process_time()
     find_copies(signatures)
     searched = time.process_time()
-    scores = held_out_scores(train.coefficients, data.train.labels, classes=len(data.classes), seed=0)
+    trained = signatures.coefficients[: len(data.train)]
+    scores = held_out_scores(trained, data.train.labels, classes=len(data.classes), seed=0)
     label_noise(scores, data.train.labels)
     ended = time.process_time()
     print(
@@ -105,7 +106,7 @@ def memory() -> None:
 
         split = Split(np.zeros(count, np.int64), tuple(map(str, range(count))), fetch, "")
         begun = time.process_time()
-        sign_images(split)
+        sign_splits([split])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"{count} photographs: {time.process_time() - begun:.1f} s, peak {peak:.0f} MB")
 

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from audit.core.errors import UsageError
-from audit.core.statistics import bootstrap_mean, clopper_pearson, mcnemar, paired_difference, share_of, wilson
+from audit.core.statistics import (
+    bootstrap_mean,
+    clopper_pearson,
+    mcnemar,
+    mean_ranks,
+    paired_difference,
+    share_of,
+    wilson,
+)
 
 Z = 1.959963984540054
 
@@ -44,6 +52,25 @@ def test_clopper_pearson_bounds_have_the_tail_they_promise(drawn: tuple[int, int
         assert stats.binom.sf(k - 1, n, found.low) == pytest.approx(0.025, rel=1e-6)
     if k < n:
         assert stats.binom.cdf(k, n, found.high) == pytest.approx(0.025, rel=1e-6)
+
+
+@given(counts(), st.sampled_from([0.9, 0.95, 0.999]))
+def test_intervals_of_a_share_are_those_of_scipy(drawn: tuple[int, int], level: float) -> None:
+    for method, ours in (("wilson", wilson(*drawn, level=level)), ("exact", clopper_pearson(*drawn, level=level))):
+        theirs = stats.binomtest(*drawn).proportion_ci(level, method)
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-11)
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 1000, 10**6])
+def test_bounds_at_none_and_at_all_are_the_closed_forms_and_never_leave_the_unit_interval(n: int) -> None:
+    for interval, far in ((wilson, Z**2 / (n + Z**2)), (clopper_pearson, 1 - 0.025 ** (1 / n))):
+        none, every = interval(0, n), interval(n, n)
+        assert (none.low, none.estimate, every.estimate, every.high) == (0, 0, 1, 1)
+        assert none.high == pytest.approx(far, rel=1e-6) and 1 - every.low == pytest.approx(far, rel=1e-6)
+        ks = sorted({0, 1, n // 2, max(n - 1, 0), n})
+        ends = [(interval(k, n).low, interval(k, n).high) for k in ks]
+        assert ends == sorted(ends), "more successes never lower a bound"
+        assert [high for _, high in ends] == sorted(high for _, high in ends)
 
 
 def test_an_interval_of_nothing_is_refused() -> None:
@@ -85,6 +112,16 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.87 <= np.mean(held) <= 0.99
 
 
+@pytest.mark.parametrize("size", [2, 30, 4001])
+def test_bootstrap_is_that_of_scipy_from_the_same_draws(size: int) -> None:
+    skewed = np.random.default_rng(size).exponential(size=size)
+    ours = bootstrap_mean(skewed, seed=3, level=0.9)
+    theirs = stats.bootstrap(
+        (skewed,), np.mean, n_resamples=2000, batch=900, confidence_level=0.9, rng=np.random.default_rng(3)
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=1e-12)
+
+
 def test_bootstrap_of_equal_values_is_a_point() -> None:
     found = bootstrap_mean([0.25] * 9)
     assert (found.low, found.estimate, found.high) == (0.25, 0.25, 0.25)
@@ -120,3 +157,8 @@ def test_paired_difference_turns_with_its_arguments() -> None:
 def test_pairs_must_be_of_the_same_examples() -> None:
     with pytest.raises(UsageError, match="same examples"):
         mcnemar([1, 0], [1])
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40))
+def test_mean_ranks_are_those_of_scipy(values: list[int]) -> None:
+    assert np.array_equal(mean_ranks(values), stats.rankdata(values))

@@ -7,9 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from planted import COPIES, Pixels, garments
 
+from audit.data.dataset import Split
 from audit.data.health import signature
 from audit.data.health.near_copies import find_copies
-from audit.data.health.signature import embedding_of, joined, signatures_of
+from audit.data.health.signature import embedding_of, sign_splits, signatures_of
 from audit.data.health.symmetries import COUNT, changed, changed_pixels, symmetric_distances
 
 
@@ -91,8 +92,23 @@ def test_photographs_in_colour_of_other_shapes_are_compared() -> None:
     assert [tuple(pair) for pair in find_copies(signatures_of(images)).pairs.tolist()] == [(3, 79)]
 
 
-def test_chunks_change_nothing() -> None:
+def test_splits_read_in_chunks_give_what_all_images_at_once_give() -> None:
     images = garments()[0][:50, None]
-    whole, parts = signatures_of(images), joined([signatures_of(images[:17]), signatures_of(images[17:])])
-    for name, values in vars(whole).items():
-        assert np.array_equal(values, getattr(parts, name))
+    draw = np.random.default_rng(3)
+    wide = draw.integers(0, 255, (11, 3, 700, 700), np.uint8)  # a chunk of 4 million values holds two
+    for stack, cut in ((images, 17), (wide, 5)):
+        asked: list[int] = []
+
+        def split(part: NDArray[np.uint8], asked: list[int] = asked) -> Split:
+            def fetch(index: NDArray[np.int64]) -> NDArray[np.uint8]:
+                asked.append(len(index))
+                return part[index]
+
+            return Split(np.zeros(len(part), np.int64), tuple(map(str, range(len(part)))), fetch, "")
+
+        whole, seen = signatures_of(stack), list[int]()
+        parts = sign_splits([split(stack[:cut]), split(stack[cut:]), split(stack[:0])], seen.append)
+        for name, values in vars(whole).items():
+            assert np.array_equal(values, getattr(parts, name)) and values.dtype == getattr(parts, name).dtype
+        assert seen[-1] == len(stack)
+    assert max(asked) == 2

@@ -182,6 +182,18 @@ def test_floats_that_look_normalised_are_asked_about(low: float, high: float) ->
         common_range([PixelExtent(low, high, True)], "it")
 
 
+def test_floats_of_one_range_beside_integers_of_another_are_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"1 image of floating-point pixels from 0 to 0\.98 beside 2 of integers from 4"
+    ):
+        common_range([PixelExtent(4, 65000, False), PixelExtent(0, 0.98, True), PixelExtent(9, 900, False)], "it")
+
+
+def test_floats_and_integers_of_one_scale_have_one_range() -> None:
+    assert common_range([PixelExtent(4, 65000, False), PixelExtent(0, 3000, True)], "it") == (0, 65535)
+    assert common_range([PixelExtent(0, 1, False), PixelExtent(0, 0.5, True)], "it") == (0, 1)
+
+
 def test_the_full_range_is_scaled_as_before() -> None:
     every = np.arange(65536, dtype=np.uint16)
     assert np.array_equal(to_bytes(every, (0, 65535)), ((every.astype(np.int64) * 255 + 32767) // 65535))

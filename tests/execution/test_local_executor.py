@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from audit.core.cell import Cell
+from audit.core.registry import find
 from audit.core.types import Batch
 from audit.execution.local import LocalExecutor
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
 from audit.storage.store import Store
+from tests.memory_faults import MEMORY_FAULTS
 
 
 class Shaken(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, spread: float) -> None:
         super().__init__()
-        self.net = nn.Linear(16, 3)
+        self.net, self.spread = nn.Linear(16, 3), spread
         self.net.load_state_dict({"weight": torch.eye(3, 16), "bias": torch.zeros(3)})
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net(images.flatten(1)) + torch.randn(len(images), 3)
+        return self.net(images.flatten(1)) + self.spread * torch.randn(len(images), 3)
 
 
 class Images:
@@ -44,12 +47,12 @@ class Images:
         return Batch(images, torch.arange(50) % 3, tuple(map(str, range(50)))).select(torch.from_numpy(index))
 
 
-def correct(folder: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+def correct(folder: Path, monkeypatch: pytest.MonkeyPatch, spread: float = 1.0) -> np.ndarray:
     monkeypatch.setenv("AUDIT_CACHE_DIR", str(folder / "cache"))
     monkeypatch.setattr("audit.execution.local.balanced_order", lambda split, seed: np.arange(len(split)))
 
     def loaded() -> ModelUnderTest:
-        return ModelUnderTest(Shaken(), classes=("a", "b", "c"), input_shape=(1, 4, 4), device="cpu")
+        return ModelUnderTest(Shaken(spread), classes=("a", "b", "c"), input_shape=(1, 4, 4), device="cpu")
 
     dataset: Any = Images()
     executor = LocalExecutor(dataset, Store(folder), 0, torch.device("cpu"), fresh=_none, loaded=loaded)
@@ -72,3 +75,23 @@ def test_a_random_model_answers_the_same_at_every_run(tmp_path: Path, monkeypatc
     state = torch.get_rng_state()
     assert np.array_equal(correct(tmp_path, monkeypatch), first) and 0 < first.mean() < 1
     assert torch.equal(torch.get_rng_state(), state), "torch's generators are left as found"
+
+
+def test_a_cell_that_runs_out_of_memory_beside_the_model_begins_again_with_half_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every kind of fault in turn, from a batch of 128 down to one that fits."""
+    expected, faults, asked = correct(tmp_path / "roomy", monkeypatch, 0), iter(MEMORY_FAULTS.values()), []
+    method = find("study", "accuracy")
+
+    def hungry(context: Any, cell: Cell) -> Any:
+        asked.append(context.model().layout.batch_size)
+        if asked[-1] > 2:
+            raise next(faults)
+        return method.function(context, cell)
+
+    starved = dataclasses.replace(method, function=hungry)
+    monkeypatch.setattr("audit.execution.local.find", lambda kind, name: starved)
+    monkeypatch.setattr("audit.execution.local.tune_execution", lambda model: setattr(model.layout, "batch_size", 128))
+    assert np.array_equal(correct(tmp_path / "tight", monkeypatch, 0), expected)
+    assert asked == [128, 64, 32, 16, 8, 4, 2]

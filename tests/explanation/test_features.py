@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.core.errors import NotApplicable
-from audit.explanation.features import features_and_logits, find_head, penultimate_features
+from audit.core.errors import ModelError, NotApplicable
+from audit.explanation.features import features_and_logits, find_head, head_layer, penultimate_features
+from audit.explanation.temperature_fold import with_temperature
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
 from tests.conftest import linear_net, small_cnn
@@ -37,6 +38,49 @@ def test_features_are_the_input_of_the_last_linear_layer(name: str) -> None:
     features = penultimate_features(model, images)
     assert torch.allclose(features, last_linear_input(model, images), atol=1e-5)
     assert find_head(model).scale == pytest.approx(1, abs=1e-4)
+    linear = [layer for layer, module in model.net.named_modules() if isinstance(module, nn.Linear)]
+    assert head_layer(model) == linear[-1]
+
+
+class TrainedWithHelp(nn.Module):
+    """A second classifier runs after the one that answers, as in nets that were trained with an auxiliary loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.answer, self.help = nn.Flatten(), nn.Linear(64, 4), nn.Linear(64, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.body(images)
+        logits: Tensor = self.answer(features)
+        self.seen = self.help(features)
+        return logits
+
+
+def test_the_layer_is_named_by_what_decides_and_not_by_what_runs_last() -> None:
+    net = TrainedWithHelp()
+    model, images = wrapped(net, (1, 8, 8)), torch.rand(3, 1, 8, 8)
+    assert head_layer(model) == "answer"
+    cooled = with_temperature(net, model, 2.0, "net.pt")
+    torch.testing.assert_close(cooled(images), net(images) / 2)
+
+
+class Twice(nn.Module):
+    """One layer both before and after: dividing its weights would change what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layer(self.layer(images.flatten(1)).relu())
+        return logits
+
+
+def test_a_layer_that_makes_other_products_too_has_no_name_to_put_a_temperature_into() -> None:
+    model = wrapped(Twice(), (1, 8, 8), 64)
+    assert find_head(model).layer == "" and find_head(model).width == 64
+    with pytest.raises(ModelError, match="a temperature is put into those"):
+        with_temperature(model.net, model, 2.0, "net.pt")
 
 
 class Called(nn.Module):
@@ -96,6 +140,7 @@ def test_two_nets_side_by_side_have_no_head() -> None:
     with pytest.raises(NotApplicable, match="no last linear layer"):
         penultimate_features(model, images)
     assert torch.equal(features_and_logits(model, images).features, model.logits(images))
+    assert head_layer(model) == ""
 
 
 def test_passes_are_counted_and_batches_change_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from audit.adversarial.verify import verify
+from audit.api.attacking import attack_images
+from audit.api.certification import certify
 from audit.api.robustness import robustness
 from audit.core.method import Method
 from audit.core.registry import methods
@@ -110,3 +113,24 @@ def test_a_whole_evaluation_is_the_same_on_another_device(cnn_model: ModelUnderT
 
     here, there = on_both(evaluated)
     assert torch.equal(here, there)
+
+
+def test_what_python_callers_ask_is_the_same_with_images_left_on_the_cpu(
+    cnn_model: ModelUnderTest, cnn_batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand images need not fit on a card beside the model."""
+    attacked = partial(robustness, attacks=["fgsm"])
+    monkeypatch.setattr("audit.api.certification.robustness", lambda *args, battery, **rest: attacked(*args, **rest))
+    threat, images, labels = ThreatModel("linf", 0.08), cnn_batch.images[:4], cnn_batch.labels[:4]
+
+    def asked(device: torch.device) -> Tensor:
+        model = on_device(cnn_model, device)
+        found = attack_images(model, images, labels, threat, method="pgd", steps=5)
+        certified = certify(model, images[:2], labels[:2], ThreatModel("linf", 0.001), seconds_per_image=5.0)
+        robust = attacked(model, images, labels, threat).robust
+        proven = torch.tensor([verdict == "proven" for verdict in certified.verdict])
+        assert found.images.device == robust.device == torch.device("cpu")
+        return torch.cat([found.images.flatten(), robust.float(), proven.float()]).to(device)
+
+    here, there = on_both(asked)
+    torch.testing.assert_close(here, there, atol=1e-5, rtol=1e-4)

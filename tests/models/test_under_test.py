@@ -1,5 +1,4 @@
 import copy
-from typing import Any
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from audit.models.devices import resolve_device
 from audit.models.losses import margin
 from audit.models.under_test import ModelUnderTest
 from tests.conftest import small_cnn
+from tests.memory_faults import MEMORY_FAULTS, Starved
 
 SHAPE = (1, 12, 12)
 NAMES = ("a", "b", "c", "d")
@@ -129,59 +129,12 @@ def test_a_net_that_calls_view_gets_the_layout_it_needs() -> None:
     assert torch.allclose(model.logits(images()), net(images()).detach(), atol=1e-5)
 
 
-class RunsOut(nn.Module):
-    """Out of memory above two images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = small_cnn()
-
-    def forward(self, images: Tensor) -> Tensor:
-        if len(images) > 4:
-            raise self.fault
-        return self.net(images)
-
-
-MEMORY_FAULTS = {
-    "of torch on CUDA": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    "of Python": MemoryError(),
-    "of the processor": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to ..."),
-    "of Windows": RuntimeError("[enforce fail] not enough memory: you tried to allocate 123 bytes."),
-    "of CUDA itself": RuntimeError("CUDA error: out of memory"),
-    "of cuDNN": RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
-    "of cuBLAS": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    "of MPS": RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GB, other allocations: 1.00 GB)"),
-}
-
-
-class RunsOutGoingBack(torch.autograd.Function):
-    """The identity, whose backward pass runs out of memory above four images."""
-
-    @staticmethod
-    def forward(context: Any, images: Tensor, fault: Exception) -> Tensor:
-        context.fault = fault
-        return images.clone()
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        if len(gradients[0]) > 4:
-            raise context.fault
-        return gradients[0], None
-
-
 @pytest.mark.parametrize("name", MEMORY_FAULTS)
 def test_out_of_memory_going_back_halves_the_batch_and_keeps_the_gradient(name: str) -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = small_cnn()
-
-        def forward(self, images: Tensor) -> Tensor:
-            return self.net(RunsOutGoingBack.apply(images, MEMORY_FAULTS[name]))
-
+    starved = nn.Sequential(Starved(4, MEMORY_FAULTS[name], going_back=True), small_cnn())
     goal = torch.zeros(20, 4, dtype=torch.bool)
     goal[:, 1] = True
-    tight, roomy = wrap(Net()), wrap(small_cnn())
+    tight, roomy = wrap(starved), wrap(small_cnn())
     tight.layout.batch_size = 16
     found, expected = (model.loss_gradient(images(20), goal, margin).gradient for model in (tight, roomy))
     assert torch.allclose(found, expected, atol=1e-6)
@@ -190,8 +143,7 @@ def test_out_of_memory_going_back_halves_the_batch_and_keeps_the_gradient(name: 
 
 @pytest.mark.parametrize("name", MEMORY_FAULTS)
 def test_out_of_memory_halves_the_batch_and_keeps_the_answer(name: str) -> None:
-    model = wrap(RunsOut())
-    model.net.fault = MEMORY_FAULTS[name]
+    model = wrap(nn.Sequential(Starved(4, MEMORY_FAULTS[name]), small_cnn()))
     assert torch.allclose(model.logits(images(50)), wrap(small_cnn()).logits(images(50)), atol=1e-6)
     assert model.layout.batch_size == 4
     model.layout.halve()

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from bare_context import bare_context
+from torch import Tensor
 
 from audit.core.cell import Cell
 from audit.core.errors import Interrupted, UsageError
+from audit.core.registry import find
 from audit.core.types import Batch, concatenate
 from audit.models.under_test import ModelUnderTest
 from audit.topics.corruptions.study import corruption
+from tests.memory_faults import MEMORY_FAULTS
 
 
 def cell(method: str, severity: int, seed: int = 0) -> Cell:
@@ -51,6 +57,29 @@ def test_many_images_are_corrupted_in_strides_with_the_same_answer(
     evidence = corruption(bare_context(cnn_model, many, name), name)
     first = evidence.arrays["distortion"].reshape(30, 10)
     assert (first == first[0]).all() and evidence.forwards == 300
+
+
+def test_a_corruption_that_runs_out_of_memory_takes_fewer_images_to_the_same_numbers(
+    cnn_model: ModelUnderTest, cnn_batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every kind of fault in turn, each time for more than a 32nd of the images."""
+    many, name, method = concatenate([cnn_batch] * 64), cell("defocus-blur", 2), find("corruption", "defocus-blur")
+    expected, faults = corruption(bare_context(cnn_model, many, name), name), list(MEMORY_FAULTS.values())
+    raised = []
+
+    def hungry(images: Tensor, *args: Any) -> Tensor:
+        if len(images) > 4:
+            raised.append(len(images))
+            raise faults[(len(raised) - 1) % len(faults)]
+        changed: Tensor = method.function(images, *args)
+        return changed
+
+    starved = dataclasses.replace(method, function=hungry)
+    monkeypatch.setattr("audit.topics.corruptions.study.find", lambda kind, name: starved)
+    found = corruption(bare_context(cnn_model, many, name), name)
+    assert len(raised) >= len(faults)
+    np.testing.assert_array_equal(found.measurement("correct").per_example, expected.measurement("correct").per_example)
+    np.testing.assert_allclose(found.arrays["distortion"], expected.arrays["distortion"], rtol=1e-6)
 
 
 def test_an_unknown_corruption_lists_those_there_are(cnn_model: ModelUnderTest, cnn_batch: Batch) -> None:

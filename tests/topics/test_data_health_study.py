@@ -14,6 +14,7 @@ from bare_context import bare_context
 from made_entries import entry, results_of
 from made_run import finding_of
 from numpy.typing import NDArray
+from planted import COPIES, garments
 
 from audit.core.cell import Cell
 from audit.core.errors import AuditError, Interrupted
@@ -120,6 +121,24 @@ def test_clean_data_is_silent() -> None:
     assert finding_of(results, "class-balance").verdict == "informative"
 
 
+def test_three_percent_of_test_images_copied_in_four_ways_are_all_named_as_leaks_and_no_other() -> None:
+    images, labels = garments()
+    test, train = images[2000:].copy(), images[:2000]
+    ways = [COPIES[kind] for kind in ("exact", "rescaled", "jpeg", "mirrored")]
+    planted = np.random.default_rng(2).permutation(1000)[:30].tolist()
+    for number, row in enumerate(planted):
+        test[row] = ways[number % 4](train[3 * number])
+    parts = {
+        name: array_split(part[:, None], known, name=name, classes=10, source="garments")
+        for name, part, known in (("train", train, labels[:2000]), ("test", test, labels[2000:]))
+    }
+    data = Dataset("garments", tuple("abcdefghij"), (1, 28, 28), parts["test"], parts["train"])
+    _, facts = survey(data)
+    leaks = {(issue.image, issue.partner) for issue in facts.issues if issue.issue == "leak"}
+    assert leaks == {(f"test/{row:05d}", f"train/{3 * number:05d}") for number, row in enumerate(planted)}
+    assert facts.leaked == 30
+
+
 def test_a_leak_fails_and_says_what_the_accuracy_is_without_it() -> None:
     evidence, _ = survey(planted())
     leaked = np.isin(np.arange(200), evidence.arrays["leaked"])
@@ -146,28 +165,39 @@ def test_flipped_training_labels_are_named() -> None:
     assert finding_of(results_with(evidence), "label-errors").verdict == "warn"
 
 
-def test_wrong_test_labels_are_named_by_the_model() -> None:
-    images, labels = drawn(200, 2)
+def judged_by_the_model(count: int, wrong: int) -> tuple[RunResults, LabelFacts]:
+    """Labels of `count` images, the first `wrong` mistaken, seen by a model that is sure of the right ones."""
+    images, labels = drawn(count, 2)
     noisy = labels.copy()
-    noisy[:20] = (noisy[:20] + 1) % 4
+    noisy[:wrong] = (noisy[:wrong] + 1) % 4
     data = dataset(None, (images, noisy))
     order = balanced_order(data.test, 0)
     draw = np.random.default_rng(0)
-    logits = (6 * np.eye(4)[labels] + draw.normal(0, 1, (200, 4))).astype(np.float32)[order]
+    logits = (6 * np.eye(4)[labels] + draw.normal(0, 1, (count, 4))).astype(np.float32)[order]
     parts = {
         f"clean {start}": Evidence(
             Cell("accuracy", "clean"), "measured", arrays={"logits": logits[start : start + 100]}
         )
-        for start in (0, 100)
+        for start in range(0, count, 100)
     }
     cell = Cell("label-errors", "noise-channel", settings=SETTINGS, model="standard", inputs=dict.fromkeys(parts, "x"))
     evidence = label_errors(context_of(data, cell, evidence=parts.__getitem__), cell)
-    facts = evidence.facts_as(LabelFacts)
-    assert {issue.image for issue in facts.issues} == {f"test/{i:05d}" for i in range(20)}
     surveyed, _ = survey(data)
     results = results_with(surveyed, (Task(cell, "standard", Slice("test", 0, 0), 0), evidence))
+    return results, evidence.facts_as(LabelFacts)
+
+
+def test_wrong_test_labels_are_named_by_the_model() -> None:
+    results, facts = judged_by_the_model(200, 20)
+    assert {issue.image for issue in facts.issues} == {f"test/{i:05d}" for i in range(20)}
     finding = finding_of(results, "label-errors")
     assert finding.verdict == "fail" and "About 20 of 200 test labels" in finding.title
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(12, "inconclusive"), (400, "pass")])
+def test_labels_of_few_images_are_not_said_to_hold(count: int, verdict: str) -> None:
+    results, _ = judged_by_the_model(count, 0)
+    assert finding_of(results, "label-errors").verdict == verdict
 
 
 def test_a_class_of_another_size_warns_and_a_darker_test_part_too() -> None:

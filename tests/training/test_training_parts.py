@@ -13,6 +13,7 @@ from audit.config import TrainingConfig
 from audit.core.errors import UsageError
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
+from audit.training.around_net import dropout_before_head
 from audit.training.awp import adversarial_weight_perturbation
 from audit.training.optimisation import (
     WARM_UP,
@@ -25,7 +26,6 @@ from audit.training.optimisation import (
     with_weights,
 )
 from audit.training.step import StepOutput
-from audit.training.training_module import dropout_before_head
 from audit.training.validation import count_under_pgd
 from tests.conftest import linear_net
 from tests.training.toy import same_weights, tiny_net

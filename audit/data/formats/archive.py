@@ -15,11 +15,13 @@ from audit.core.errors import DataError
 from audit.core.registry import data_format
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import infer_layout
+from audit.data.folder_metadata import folder_metadata
 from audit.data.image_decoding import MOST_BYTES
 from audit.data.image_files import image_file_dataset
 from audit.data.image_survey import Read, printable
 from audit.data.other_files import other_kind
 from audit.data.relative_paths import relative_path
+from audit.data.text_tables import TextTable, text_table_of
 
 _MOST_MEMBERS = 5_000_000
 _MOST_RATIO = 200
@@ -45,6 +47,8 @@ class Archive:
 def archive(path: str, options: LoadOptions) -> Dataset:
     """A folder of images inside a .zip or uncompressed .tar file.
 
+    A metadata.csv, .tsv or .jsonl beside the pictures is read too.
+
     Args:
         path: The archive; its folders are read as `audit.data.folder_layout` says.
         options: Size, colour and crop of the images.
@@ -53,12 +57,22 @@ def archive(path: str, options: LoadOptions) -> Dataset:
         DataError: For a damaged or hostile archive, and for folders that are no data set.
     """
     opened = open_archive(Path(path))
-    layout = infer_layout(opened.members, opened.name)
+
+    def table_of(member: str) -> TextTable:
+        try:
+            return text_table_of(opened.read(member), member)
+        except OSError as fault:
+            raise DataError(f"{printable(member)} cannot be read ({fault.strerror}).") from fault
+
+    metadata = folder_metadata(opened.members, table_of)
+    layout = infer_layout([member for member in opened.members if member not in metadata.used], opened.name)
+    cells, said = metadata.beside(layout)
 
     def read(name: str) -> bytes:
         return opened.read(layout.base + name)
 
-    return image_file_dataset(read, opened.name, layout.classes, layout.files_by_split, options, layout.notes)
+    notes = (*layout.notes, *said)
+    return image_file_dataset(read, opened.name, layout.classes, layout.files_by_split, options, notes, cells=cells)
 
 
 def open_archive(path: Path) -> Archive:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from audit.core.errors import DataError
 from audit.core.note import Note, note
 from audit.core.registry import data_format
-from audit.data.cohorts import METADATA, Cells, cells_by_file, cohort_notes, is_metadata, unread_note, without_labels
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.folder_layout import infer_layout
+from audit.data.folder_metadata import folder_metadata
 from audit.data.image_files import image_file_dataset, reader_below
 from audit.data.image_survey import printable
 from audit.data.litter import is_litter
-from audit.data.relative_paths import relative_path
-from audit.data.table_columns import PATH_COLUMNS, optional_column
 from audit.data.text_tables import read_text_table
 
 
@@ -40,42 +38,15 @@ def folder(path: str, options: LoadOptions) -> Dataset:
     links = tuple(_link_notes([link for link in dangling if not is_litter(link)]))
     if links and options.strict:
         raise DataError(f"{links[0]} --strict makes that an error.")
-    cells, used, unread = _metadata(root, entries)
+    metadata = folder_metadata(entries, lambda entry: read_text_table(root / entry))
     try:
-        layout = infer_layout([entry for entry in entries if entry not in used], name)
+        layout = infer_layout([entry for entry in entries if entry not in metadata.used], name)
     except DataError as fault:
         raise DataError(" ".join(map(str, (fault, *links)))) from fault
-    inside: Cells = {
-        column: {path[len(layout.base) :]: cell for path, cell in by.items()} for column, by in cells.items()
-    }
-    labels = {file.name: file.label for files in layout.files_by_split.values() for file in files}
-    inside = without_labels(inside, labels)
-    notes = (*layout.notes, *links, *unread, *cohort_notes(inside, METADATA[0]))
+    cells, said = metadata.beside(layout)
+    notes = (*layout.notes, *links, *said)
     read = reader_below(root / layout.base)
-    return image_file_dataset(read, name, layout.classes, layout.files_by_split, options, notes, cells=inside)
-
-
-def _metadata(root: Path, entries: Sequence[str]) -> tuple[Cells, frozenset[str], tuple[Note, ...]]:
-    """What the tables beside the pictures say, by column and path; which tables those are; which cannot be read."""
-    cells: dict[str, dict[str, object]] = {}
-    used, notes, pictures = set[str](), list[Note](), frozenset(entries)
-    for entry in filter(is_metadata, entries):
-        folder = PurePosixPath(entry).parent
-        try:
-            table = read_text_table(root / entry)
-            column = optional_column("path", None, PATH_COLUMNS, table)
-        except DataError as fault:
-            notes.append(unread_note(entry, fault))
-            continue
-        if column is None:
-            continue
-        paths = [relative_path(f"{folder}/{cell}") or "" for cell in table.column(column)]
-        if not pictures & set(paths):
-            continue
-        used.add(entry)
-        for name, by_file in cells_by_file(paths, table, [column]).items():
-            cells.setdefault(name, {}).update(by_file)
-    return cells, frozenset(used), tuple(notes)
+    return image_file_dataset(read, name, layout.classes, layout.files_by_split, options, notes, cells=cells)
 
 
 def _link_notes(dangling: Sequence[str]) -> Iterator[Note]:

@@ -10,6 +10,7 @@ from audit.core.errors import DataError
 from audit.core.note import Note, note
 from audit.core.registry import data_format
 from audit.data.class_labels import MISSING, class_labels
+from audit.data.cohorts import group_columns
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.formats.hf_tables import TABLE_SUFFIXES, Cache, Table
 from audit.data.image_files import image_file_dataset
@@ -25,7 +26,8 @@ def hf(path: str, options: LoadOptions) -> Dataset:
     """A Hugging Face data set on disk: .parquet or .arrow files; nothing is downloaded and no script is run.
 
     A file's split is its name up to the number of its shard, or its folder's: train, test, else validation. The columns
-    are `image` (bytes) and `label` (a ClassLabel, a whole number or a name).
+    are `image` (bytes) and `label` (a ClassLabel, a whole number or a name); others of numbers, truth values or texts
+    are kept to compare groups of images.
 
     Args:
         path: The folder of the files, or one of them.
@@ -70,12 +72,26 @@ def hf(path: str, options: LoadOptions) -> Dataset:
         if label != MISSING:
             files_by_split.setdefault(split, []).append(ImageFile(image, label))
     by_file = {file: table for files in used.values() for file, table in files.items()}
+    scalars = dict.fromkeys(column for table in by_file.values() for column in table.scalars)
+    texts = [column for column in scalars if any(table.is_free_text(column) for table in by_file.values())]
+    cells, said = group_columns(
+        [image for _, image, _ in rows],
+        (
+            (column, [cell for table in by_file.values() for cell in table.values(column)])
+            for column in scalars
+            if column not in texts
+        ),
+        {file.name: file.label for files in files_by_split.values() for file in files},
+        name,
+        aside=[*dict.fromkeys(column for table in by_file.values() for column in table.nested), *texts],
+    )
 
     def read(image: str) -> bytes:
         file, _, row = image.rpartition("/")
         return by_file[file].image_bytes(int(row))
 
-    return image_file_dataset(read, name, labels.classes, files_by_split, options, (*notes, *labels.notes))
+    said = (*notes, *labels.notes, *said)
+    return image_file_dataset(read, name, labels.classes, files_by_split, options, said, cells=cells)
 
 
 def _by_split(root: Path) -> dict[str, list[Path]]:

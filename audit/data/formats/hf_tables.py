@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from audit.core.errors import DataError, SetupError
+from audit.data.cohorts import has_many_texts
 from audit.data.dataset import NO_COLUMNS, Columns
 from audit.data.image_survey import printable
 from audit.data.other_files import other_kind
@@ -38,6 +39,8 @@ class Table:
         image: The column of images.
         label: The column of labels.
         names: Class names in label order; empty where the file has none.
+        scalars: The other columns, each of one number, truth value or text a row.
+        nested: Those of anything else, such as further images and lists.
     """
 
     path: Path
@@ -46,6 +49,9 @@ class Table:
     image: str = field(init=False)
     label: str = field(init=False)
     names: tuple[str, ...] = field(init=False)
+    scalars: tuple[str, ...] = field(init=False)
+    nested: tuple[str, ...] = field(init=False)
+    _value_names: Mapping[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         schema = self._guarded(lambda: self.source.schema)
@@ -53,7 +59,11 @@ class Table:
         columns = _TableColumns(printable(self.path.name), tuple(schema.names))
         self.image = _column("path", self.chosen.path, features.get("Image", ()), _IMAGES, columns)
         self.label = _column("label", self.chosen.label, features.get("ClassLabel", ()), _LABELS, columns)
-        self.names = features.get("names", {}).get(self.label, ())
+        self._value_names = features.get("names", {})
+        self.names = self._value_names.get(self.label, ())
+        rest = [column for column in schema.names if column not in (self.image, self.label)]
+        self.scalars = tuple(column for column in rest if _is_scalar(schema.field(column).type))
+        self.nested = tuple(column for column in rest if column not in self.scalars)
 
     @cached_property
     def source(self) -> Any:
@@ -66,10 +76,35 @@ class Table:
 
     @cached_property
     def _labels(self) -> list[Any]:
-        columns = self._guarded(
-            lambda: [self.source.read(g, self.label).to_pylist() for g in range(self.source.groups)]
-        )
-        return [value for column in columns for value in column]
+        return self._cells(self.label)
+
+    def values(self, column: str) -> list[Any]:
+        """The cell of each row, the name of its value where the file has one; None where there is none.
+
+        Args:
+            column: A column; one that the file lacks has no cells.
+        """
+        if column not in self.scalars:
+            return [None] * len(self._labels)
+        names, cells = self._value_names.get(column, ()), self._cells(column)
+        if not names:
+            return cells
+        return [names[cell] if isinstance(cell, int) and 0 <= cell < len(names) else cell for cell in cells]
+
+    def is_free_text(self, column: str) -> bool:
+        """Whether the first rows of a column hold more different texts than groups have; the others are not read.
+
+        Args:
+            column: A column; one that the file lacks is not.
+        """
+        if column not in self.scalars or not self.source.groups:
+            return False
+        cells = self._guarded(lambda: self.source.read(0, column).to_pylist())
+        return has_many_texts(cells)
+
+    def _cells(self, column: str) -> list[Any]:
+        groups = self._guarded(lambda: [self.source.read(g, column).to_pylist() for g in range(self.source.groups)])
+        return [cell for group in groups for cell in group]
 
     def image_bytes(self, row: int) -> bytes:
         """The encoded image of a row.
@@ -188,6 +223,13 @@ def _pyarrow(name: str) -> Any:
         return import_module(name)
     except ImportError as fault:
         raise SetupError("hf:DIR data needs pyarrow; install it with pip install 'audit[hf]'.") from fault
+
+
+def _is_scalar(kind: Any) -> bool:
+    types = _pyarrow("pyarrow").types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    checks = (types.is_boolean, types.is_integer, types.is_floating, types.is_string, types.is_large_string)
+    return any(check(kind) for check in checks)
 
 
 def _features(schema: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from audit.core.errors import DataError
 from audit.core.note import Note, note
 from audit.core.registry import data_format
 from audit.data.class_labels import MISSING, ClassLabels, class_labels, is_flag, one_hot_labels
-from audit.data.cohorts import Cells, cells_by_file, cohort_notes, without_labels
+from audit.data.cohorts import group_columns
 from audit.data.dataset import Columns, Dataset, LoadOptions
 from audit.data.image_files import image_file_dataset, reader_below
 from audit.data.image_survey import ImageFile, printable
@@ -69,10 +69,16 @@ def manifest(source: str, options: LoadOptions) -> Dataset:
             files_by_split.setdefault(split, []).append(ImageFile(paths[row], labels.numbers[row], masks[row]))
     if len(labels.classes) < 2:
         raise DataError(f"{name} holds the single label {labels.classes[0]!r}; at least two classes were expected.")
-    cells: Cells = cells_by_file(paths, table, [path_column, split_column, mask_column])
-    cells = without_labels(cells, dict(zip(paths, labels.numbers, strict=True)))
+    rest = [column for column in table.columns if column.strip()]
+    rest = [column for column in rest if column not in (path_column, split_column, mask_column)]
+    cells, said = group_columns(
+        paths,
+        ((column, table.column(column)) for column in rest),
+        dict(zip(paths, labels.numbers, strict=True)),
+        name,
+    )
     notes = (*table.notes, *labels.notes, *files.notes(), *_repeated(len(paths) - len(once)), *_no_splits(splits))
-    notes += cohort_notes(cells, name)
+    notes += said
     return image_file_dataset(
         reader_below(path.parent), name, labels.classes, files_by_split, options, notes, cells=cells
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.errors import DataError
+from audit.core.note import Note
 from audit.core.registry import data_format
 from audit.data.array_labels import array_labels
 from audit.data.arrays import PLAIN_RANGES, array_range, array_split
+from audit.data.cohorts import cohorts_of, group_columns
 from audit.data.dataset import Dataset, LoadOptions
 from audit.data.other_files import other_kind
-from audit.data.split_names import part_of
+from audit.data.split_names import part_of, split_of
 
 LARGEST_ARCHIVE = 16 << 30
 """Bytes an archive may unpack to: these arrays live in memory; a larger set belongs in a folder."""
@@ -34,7 +37,8 @@ _TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"))
 def npz(source: str, options: LoadOptions) -> Dataset:
     """A NumPy archive with arrays x_test and y_test, perhaps x_train and y_train, or images and labels.
 
-    An optional array `classes` names the classes in label order.
+    An optional array `classes` names the classes in label order. Further arrays of one value an image are kept to
+    compare groups of images; with two parts their names say which they belong to, as in site_train and site_test.
 
     Args:
         source: The path of the .npz file.
@@ -80,6 +84,8 @@ def npz(source: str, options: LoadOptions) -> Dataset:
         raise DataError(
             f"{path.name} has training images of shape {shapes['train']} but test images of {shapes['test']}."
         )
+    columns, said = _columns(arrays, pairs, numbers, path.name)
+    splits = {split: replace(part, cohorts=columns[split]) for split, part in splits.items()}
     channels, height, width = next(iter(shapes.values()))
     test, train = splits.get("test", splits.get("train")), splits.get("train") if "test" in splits else None
     assert test is not None
@@ -89,10 +95,61 @@ def npz(source: str, options: LoadOptions) -> Dataset:
         (channels, height, width),
         test,
         train,
-        (*notes, *ranged),
+        (*notes, *ranged, *said),
         pixel_range if options.pixel_range or pixel_range not in PLAIN_RANGES else None,
         training_alone="test" not in splits,
     )
+
+
+def _columns(
+    arrays: Mapping[str, NDArray[Any]],
+    pairs: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
+    numbers: Sequence[NDArray[np.int64]],
+    name: str,
+) -> tuple[dict[str, Mapping[str, NDArray[Any]]], tuple[Note, ...]]:
+    """What the further arrays say of the images of each part that have a label, and what is to be said of them."""
+    taken = {id(array) for pair in pairs.values() for array in pair}
+    rest = {array: held for array, held in arrays.items() if id(held) not in taken and array != "classes"}
+    by_part = {part: _of_part(rest, part, len(labels), alone=len(pairs) == 1) for part, (_, labels) in pairs.items()}
+    images = [f"{part}/{row}" for part, (_, labels) in pairs.items() for row in range(len(labels))]
+
+    def cells(column: str) -> list[Any]:
+        held = ((by_part[part].get(column), len(labels)) for part, (_, labels) in pairs.items())
+        return [cell for array, count in held for cell in ([None] * count if array is None else array.tolist())]
+
+    files = [
+        [f"{part}/{row}" for row in np.flatnonzero(labels >= 0).tolist()]
+        for part, labels in zip(pairs, numbers, strict=True)
+    ]
+    classes = [labels[labels >= 0].tolist() for labels in numbers]
+    kept, said = group_columns(
+        images,
+        ((column, cells(column)) for column in dict.fromkeys(c for columns in by_part.values() for c in columns)),
+        {
+            file: label
+            for part, known in zip(files, classes, strict=True)
+            for file, label in zip(part, known, strict=True)
+        },
+        name,
+    )
+    return dict(zip(pairs, cohorts_of(kept, files), strict=True)), said
+
+
+def _of_part(arrays: Mapping[str, NDArray[Any]], part: str, count: int, *, alone: bool) -> dict[str, NDArray[Any]]:
+    """The arrays of one value an image of a part, by their names without the word for it."""
+    columns = {}
+    for name, array in arrays.items():
+        flat = array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
+        if flat.ndim != 1 or len(flat) != count or flat.dtype.kind not in "biufUS":
+            continue
+        words = re.split(r"[_.\- ]", name)
+        said = [split_of(_SHORT.get(word.casefold(), word)) for word in words]
+        rest = [word for word, other in zip(words, said, strict=True) if other is None]
+        parts = set(said) - {None}
+        if rest and (parts == {part} or (alone and not parts)):
+            texts = np.char.decode(flat, "utf-8", "backslashreplace") if flat.dtype.kind == "S" else flat
+            columns["_".join(rest)] = texts
+    return columns
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:

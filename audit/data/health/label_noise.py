@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.stats import chi2
+from scipy.special import ndtri
 
 from audit.core.statistics import Interval
 
@@ -62,7 +62,7 @@ def label_noise(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> Label
     ]
     candidates = [*((float(fit.x), float(fit.fun)) for fit in fits), (bounds[0], channel.profile(bounds[0]))]
     top = min(candidates, key=lambda candidate: candidate[1])
-    limit = top[1] + float(chi2.ppf(0.95, 1)) / 2
+    limit = top[1] + float(ndtri(0.975)) ** 2 / 2  # half of the 95% quantile of chi-squared
     low, high = (_crossing(channel.profile, top[0], end, limit) for end in bounds)
     eta, sharpness = float(np.exp(top[0])), channel.sharpness[top[0]]
     wrong, suggested = np.zeros(len(labels)), np.zeros(len(labels), np.int64)
@@ -82,7 +82,7 @@ class _Channel:
     """The likelihood of eta, with T fitted to each."""
 
     def __init__(self, scores: NDArray[np.float32], labels: NDArray[np.int64]):
-        self.centred, self.labels = _centred(scores), labels
+        self.centred, self.labels = scores - scores.max(axis=1, keepdims=True), labels
         self.losses: dict[float, float] = {}
         self.sharpness: dict[float, float] = {}
 
@@ -98,9 +98,13 @@ class _Channel:
         return self.losses[key]
 
     def _loss(self, sharpness: float, eta: float) -> float:
-        q = _own(self.centred, self.labels, sharpness)
-        likelihood = (1 - eta) * q + eta * (1 - q) / (self.centred.shape[1] - 1)
-        return float(-np.log(np.maximum(likelihood, 1e-300)).sum())
+        total = 0.0
+        for start in range(0, len(self.labels), _AT_ONCE):
+            rows = slice(start, start + _AT_ONCE)
+            q = _own(self.centred[rows].astype(np.float64), self.labels[rows], sharpness)
+            likelihood = (1 - eta) * q + eta * (1 - q) / (self.centred.shape[1] - 1)
+            total -= float(np.log(np.maximum(likelihood, 1e-300)).sum())
+        return total
 
 
 def _centred(scores: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -117,10 +117,15 @@ class _Search:
 
     def __init__(self, signatures: Signatures, unique: NDArray[np.int64]):
         self.signatures, self.unique = signatures, unique
-        embedding = signatures.embedding[unique].astype(np.float64)
-        centred = embedding - embedding.mean(axis=0)
-        _, axes = np.linalg.eigh(centred.T @ centred)
-        self.projected = centred @ axes[:, ::-1][:, :_DIMENSIONS]  # a contraction, so that no neighbour is lost
+        mean = signatures.embedding[unique].mean(axis=0, dtype=np.float64)
+        parts = [unique[start : start + _AT_ONCE] for start in range(0, len(unique), _AT_ONCE)]
+
+        def centred(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            return np.asarray(signatures.embedding[rows] - mean, np.float64)
+
+        _, axes = np.linalg.eigh(sum(centred(rows).T @ centred(rows) for rows in parts))
+        axes = axes[:, ::-1][:, :_DIMENSIONS]
+        self.projected = np.concatenate([centred(rows) @ axes for rows in parts])  # a contraction: no neighbour is lost
         self.tree = cKDTree(self.projected)
         self.count = min(NEIGHBOURS + 2, len(unique))
 
@@ -137,12 +142,12 @@ class _Search:
             full[mine, place] = apart
             if full.shape[1] > NEIGHBOURS:
                 tenths[rows] = np.sort(full, axis=1)[:, NEIGHBOURS - 1]
-            found.append(np.column_stack([np.sort(pairs, axis=1), apart]))
+            close = apart < _RADIUS
+            found.append(np.column_stack([np.sort(pairs[close], axis=1), apart[close]]))
             progress(int(rows[-1]) + 1)
         together = np.unique(np.concatenate(found), axis=0)
         pairs, apart = together[:, :2].astype(np.int64), together[:, 2]
-        near = (apart < _RADIUS) & (apart < _NEARER * tenths[pairs].min(axis=1))
-        near |= apart < CERTAIN
+        near = (apart < CERTAIN) | (apart < _NEARER * tenths[pairs].min(axis=1))
         chosen: NDArray[np.int64] = self.unique[np.unique(pairs[near], axis=0)]
         return chosen
 

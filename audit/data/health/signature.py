@@ -60,34 +60,37 @@ class Signatures:
         return self.spans <= BLANK
 
 
-def sign_images(split: Split, progress: Callable[[int], None] = lambda done: None) -> Signatures:
-    """Read a split once, a few images at a time.
+def sign_splits(splits: Sequence[Split], progress: Callable[[int], None] = lambda done: None) -> Signatures:
+    """Read several splits once, one after another; what is kept of them is held once.
 
     Args:
-        split: The images.
-        progress: Called with the number of images read so far; may raise to stop.
+        splits: The images, of one shape; at least one split.
+        progress: Called with the number of images of all splits read so far; may raise to stop.
 
     Returns:
-        The signatures, in the order of the split.
+        The signatures, in the order of the splits.
     """
-    first = split.fetch(np.arange(min(1, len(split))))
-    stride = max(1, _VALUES // max(1, first[0].size)) if len(first) else 1
-    parts = []
-    for start in range(0, len(split), stride):
-        stop = min(start + stride, len(split))
-        parts.append(signatures_of(split.fetch(np.arange(start, stop))))
-        progress(stop)
-    return joined(parts) if parts else signatures_of(first)
+    result = _reserved(sum(map(len, splits)))
+    done = 0
+    for split in splits:
+        stride = max(1, _VALUES // max(1, split.fetch(np.arange(1))[0].size)) if len(split) else 1
+        for start in range(0, len(split), stride):
+            part = signatures_of(split.fetch(np.arange(start, min(start + stride, len(split)))))
+            for name, values in vars(part).items():
+                getattr(result, name)[done : done + len(part)] = values
+            done += len(part)
+            progress(done)
+    return result
 
 
-def joined(parts: Sequence[Signatures]) -> Signatures:
-    """Signatures one after another.
-
-    Args:
-        parts: At least one.
-    """
-    names = ("hashes", "coefficients", "embedding", "statistics", "spans")
-    return Signatures(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+def _reserved(count: int) -> Signatures:
+    return Signatures(
+        hashes=np.zeros(count, "S16"),
+        coefficients=np.zeros((count, THUMBNAIL, THUMBNAIL), np.float16),
+        embedding=np.zeros((count, LOW * LOW - 1), np.float32),
+        statistics=np.zeros((count, len(STATISTICS)), np.float32),
+        spans=np.zeros(count, np.float32),
+    )
 
 
 def signatures_of(images: NDArray[np.uint8] | NDArray[np.float32]) -> Signatures:

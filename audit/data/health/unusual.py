@@ -13,6 +13,7 @@ white noise among them at 5.0."""
 _TIMES = 1.5
 """The median distance is exceeded so many times, too: where all distances are alike, a little more is not unusual."""
 _LEAST = 50
+_AT_ONCE = 4096
 
 
 def unusual(signatures: Signatures) -> NDArray[np.float64]:
@@ -32,11 +33,22 @@ def unusual(signatures: Signatures) -> NDArray[np.float64]:
     rows = np.flatnonzero(~signatures.blank)
     if len(rows) < _LEAST:
         return result
-    features = np.concatenate([signatures.statistics[rows], signatures.embedding[rows]], axis=1).astype(np.float64)
-    centred = (features - np.median(features, axis=0)) / np.maximum(features.std(axis=0), 1e-6)
-    covariance = centred.T @ centred / len(rows)
+    scales = [
+        (np.median(column), max(float(column.std()), 1e-6))
+        for table in (signatures.statistics, signatures.embedding)
+        for column in (table[rows, k].astype(np.float64) for k in range(table.shape[1]))
+    ]
+    medians, spreads = np.array(scales).T
+
+    def centred(part: NDArray[np.int64]) -> NDArray[np.float64]:
+        features = np.concatenate([signatures.statistics[part], signatures.embedding[part]], axis=1)
+        return np.asarray((features - medians) / spreads, np.float64)
+
+    parts = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
+    covariance = np.sum([centred(part).T @ centred(part) for part in parts], axis=0) / len(rows)
     ridge = 0.01 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    squared = np.einsum("ij,ij->i", centred @ np.linalg.inv(covariance + ridge), centred)
+    inverse = np.linalg.inv(covariance + ridge)
+    squared = np.concatenate([np.einsum("ij,ij->i", centred(part) @ inverse, centred(part)) for part in parts])
     distance = np.log(np.maximum(squared, 1e-12)) / 2
     middle = np.median(distance)
     spread = 1.4826 * np.median(np.abs(distance - middle))

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from audit.core.cell import Cell
 from audit.core.errors import Interrupted
@@ -15,6 +16,7 @@ from audit.core.seeding import Generators
 from audit.core.types import Images
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
+from audit.models.batching import ExecutionLayout, in_batches
 from audit.topics.corruptions.facts import CorruptionFacts
 
 _VALUES = 1 << 22
@@ -38,23 +40,25 @@ def corruption(context: Context, cell: Cell) -> Evidence:
     """
     method, severity = find("corruption", cell.method), int(cell.settings["severity"])
     model, batch = context.model(), context.batch()
-    correct, distortion = np.zeros(len(batch)), np.zeros(len(batch))
-    stride = max(1, _VALUES // math.prod(model.input_shape))
+    most = ExecutionLayout(batch_size=max(1, _VALUES // math.prod(model.input_shape)))
+
+    def judged(rows: slice) -> tuple[Tensor, Tensor]:
+        if context.stopping():
+            raise Interrupted(f"{cell.method} was not finished; the same command starts it again.")
+        images = model.check_images(batch.images[rows])
+        changed = corrupted(method, model.device, batch.ids[rows], images, severity, cell.seed)
+        right = model.predictions(changed) == batch.labels[rows].to(model.device)
+        distortion = (changed - images).abs().flatten(1).mean(1)
+        context.progress(rows.stop, len(batch))
+        return right, distortion
+
     with model.count() as counter:
-        for start in range(0, len(batch), stride):
-            if context.stopping():
-                raise Interrupted(f"{cell.method} was not finished; the same command starts it again.")
-            rows = slice(start, start + stride)
-            images = model.check_images(batch.images[rows])
-            changed = corrupted(method, model.device, batch.ids[rows], images, severity, cell.seed)
-            right = model.predictions(changed) == batch.labels[rows].to(model.device)
-            correct[rows] = right.cpu().numpy()
-            distortion[rows] = (changed - images).abs().flatten(1).mean(1).cpu().numpy()
-            context.progress(min(start + stride, len(batch)), len(batch))
+        parts = list(in_batches(len(batch), most, judged))
+    correct, distortion = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     return measured_evidence(
         cell,
-        (Measurement("correct", "share", "higher", correct),),
-        arrays={"distortion": distortion},
+        (Measurement("correct", "share", "higher", correct.astype(np.float64)),),
+        arrays={"distortion": distortion.astype(np.float64)},
         facts=CorruptionFacts(severity=severity, group=method.facts["group"]),
         passes=counter.passes,
     )

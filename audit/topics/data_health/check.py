@@ -57,10 +57,11 @@ def test_set_leak(results: RunResults, role: str, config: RunConfig) -> CheckRes
     section="data_health",
     title_pass="The {part} labels hold: about {estimate:.1%} are likely wrong",
     title_fail="About {wrong} of {n} {part} labels are likely wrong ({estimate:.1%})",
+    title_inconclusive="{n} {part} images are too few to say whether their labels hold",
     explanation="A model of label noise was fitted to the predictions of {judge} on the {n} {part} images. It tells "
     "mistaken labels from classes that look alike.",
-    criterion="The share of wrong labels must be at most {threshold:.1%}; above it by its whole 95% interval, the test "
-    "labels fail.",
+    criterion="The share of wrong labels must be at most {threshold:.1%}. Above it by its whole 95% interval, the test "
+    "labels fail; where it is below and the interval is not, the images are too few.",
     advice="Look at the images named below, the likeliest first, and correct their labels. " + _TABLE,
     reference="arXiv:1911.00068",
 )
@@ -84,7 +85,8 @@ def label_errors(results: RunResults, role: str, config: RunConfig) -> tuple[Che
     concluded = []
     for split, share, keys, judge in shares:
         surely = share.low > threshold and split == "test"
-        verdict: Verdict = "fail" if surely else "warn" if share.estimate > threshold else "pass"
+        doubtful: Verdict = "inconclusive" if share.high > threshold else "pass"
+        verdict: Verdict = "fail" if surely else "warn" if share.estimate > threshold else doubtful
         values = template_values(
             share, part=PARTS[split], threshold=threshold, wrong=round(share.estimate * share.n), judge=judge
         )

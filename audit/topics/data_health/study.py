@@ -16,7 +16,7 @@ from audit.data.health.association import Property, associations, colour_modes, 
 from audit.data.health.held_out_scores import FOLDS, held_out_scores
 from audit.data.health.label_noise import LabelNoise, label_noise
 from audit.data.health.near_copies import find_copies
-from audit.data.health.signature import Signatures, joined, sign_images
+from audit.data.health.signature import Signatures, sign_splits
 from audit.data.health.two_samples import compare
 from audit.data.health.unusual import LIMIT, unusual
 from audit.data.sampling import balanced_order
@@ -48,12 +48,7 @@ def data_health(context: Context, cell: Cell) -> Evidence:
     data = _dataset(context)
     parts = DataParts(data)
     total, labelled = len(parts), bool(cell.settings["labelled"])
-    signatures = joined(
-        [
-            sign_images(split, _steps(context, start, 3 * total))
-            for split, start in zip(parts.splits, parts.starts, strict=True)
-        ]
-    )
+    signatures = sign_splits(parts.splits, _steps(context, 0, 3 * total))
     copies = find_copies(signatures, _steps(context, total, 3 * total))
     leaks = leaked_images(parts, copies)
     strange = unusual(signatures)

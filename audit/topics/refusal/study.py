@@ -16,8 +16,7 @@ from audit.core.types import Images, PassCount
 from audit.data.foreign import foreign_split
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
-from audit.explanation.features import features_and_logits
-from audit.explanation.head_layer import head_layer
+from audit.explanation.features import features_and_logits, head_layer
 from audit.metrics.foreign_images import foreign_images
 from audit.metrics.out_of_distribution import (
     FeatureReference,

@@ -54,6 +54,8 @@ class RobustnessFacts(Facts):
         draws: Forwards that each logit is the mean of: above 1 for a model that is not deterministic.
         broken: Examples broken at the headline eps.
         survive_rounding: Those of them that are still broken once stored with 256 levels.
+        runtime_rounding: How far a margin may move in another runtime of the same net, in logits; None where there is
+            no such bound.
     """
 
     norm: str = ""
@@ -69,3 +71,4 @@ class RobustnessFacts(Facts):
     draws: int = 1
     broken: int = 0
     survive_rounding: int = 0
+    runtime_rounding: float | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from audit.adversarial.batteries import battery_of_cell
+from audit.adversarial.runtime_rounding import ASKED
 from audit.config import RunConfig
 from audit.core.looks import share_at
 from audit.core.threat_format import usual_eps
@@ -65,7 +66,8 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
     settings = RobustnessSettings.of(task.cell)
     battery = battery_of_cell(task.cell.method, settings.protocol)
     images, checks = len(task.examples), settings.sanity_checks
-    return most_battery_passes(battery, len(settings.eps), images, identity.shape, sanity_checks=checks)
+    most = most_battery_passes(battery, len(settings.eps), images, identity.shape, sanity_checks=checks)
+    return None if most is None else most + PassCount(2, 0)  # in a batch and alone
 
 
 def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:
@@ -96,7 +98,7 @@ def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -
         return None
     passes, broken = expected
     around = before_and_after(images, broken, battery.refine_steps, sanity_checks=settings.sanity_checks)
-    return passes + around + PassCount(min(settings.kept, images), 0)
+    return passes + around + PassCount(min(settings.kept, images) + 2 * min(ASKED, images), 0)
 
 
 def foreseen(task: Task, config: RunConfig, experience: Experience) -> ForeseenReading:

@@ -49,6 +49,32 @@ class AttackRow(DocumentModel):
     reason: Note = NO_NOTE
 
 
+class RuntimeVerdicts(DocumentModel):
+    """How many verdicts hang on the runtime: where the largest margin met is smaller than rounding.
+
+    A margin is the highest logit that counts as broken less the highest that does not, at the clean image and at every
+    verified image within the eps of the verdict.
+
+    Attributes:
+        n: Images whose margin is known.
+        broken: Those of them that read broken by a margin within rounding.
+        unbroken: Those that read unbroken by a margin within rounding.
+        rounding: How far a margin may move in another runtime of the same net, in logits: the largest of the cells.
+        nearest: The smallest absolute margin of any image, in logits.
+    """
+
+    n: int
+    broken: int
+    unbroken: int
+    rounding: float
+    nearest: float
+
+    @property
+    def within(self) -> int:
+        """Verdicts within rounding."""
+        return self.broken + self.unbroken
+
+
 class RobustnessPart(DocumentModel):
     """Robust accuracy of one model under one battery and norm.
 
@@ -64,6 +90,7 @@ class RobustnessPart(DocumentModel):
         attack_success_rate: Share broken of the images that were right before; None where there are none.
         survive_rounding: Share of adversarial images that are still adversarial with 256 levels; None where there are
             none.
+        runtime: How many verdicts hang on the runtime; None where that is not known.
         inconclusive: Why the evidence is weak, in sentences; empty when it is not.
         cost: What it cost.
     """
@@ -78,6 +105,7 @@ class RobustnessPart(DocumentModel):
     attacks: list[AttackRow]
     attack_success_rate: Proportion | None
     survive_rounding: Proportion | None
+    runtime: RuntimeVerdicts | None = None
     inconclusive: list[Note]
     cost: Cost
 
@@ -143,6 +171,7 @@ def _robustness(results: RunResults, role: str, at: Condition, entries: tuple[Ta
         attacks=attack_rows(facts, at.eps),
         attack_success_rate=_success_rate(results, role, entries),
         survive_rounding=_rounding(results, entries, facts),
+        runtime=runtime_verdicts(entries),
         inconclusive=list(inconclusive_reasons(entries)),
         cost=cost_of(entries),
     )
@@ -165,6 +194,36 @@ def _rounding(
         return None
     survived = sum(chunk.survive_rounding for chunk in facts)
     return proportion(share_of_entries(results, entries, np.arange(broken) < survived))
+
+
+def runtime_verdicts(entries: Sequence[TaskResult]) -> RuntimeVerdicts | None:
+    """How many verdicts lie within the rounding of another runtime.
+
+    Args:
+        entries: Cells of one model, battery and threat model.
+
+    Returns:
+        None where no cell knows its margins and their rounding, as those of earlier versions.
+    """
+    margins, robust, roundings = [], [], []
+    for entry in entries:
+        evidence = entry.evidence
+        allowance = evidence.facts_as(RobustnessFacts).runtime_rounding
+        if allowance is not None and "margin" in evidence.arrays:
+            margins.append(np.abs(evidence.arrays["margin"].astype(np.float64)))
+            robust.append(evidence.measurement("robust").per_example > 0)
+            roundings.append(np.full(len(margins[-1]), allowance))
+    if not margins:
+        return None
+    margin, unbroken, rounding = (np.concatenate(column) for column in (margins, robust, roundings))
+    within = margin <= rounding
+    return RuntimeVerdicts(
+        n=margin.size,
+        broken=int((within & ~unbroken).sum()),
+        unbroken=int((within & unbroken).sum()),
+        rounding=float(rounding.max()),
+        nearest=float(margin.min()),
+    )
 
 
 def attack_rows(facts: Sequence[RobustnessFacts], eps: float) -> list[AttackRow]:

@@ -13,6 +13,7 @@ from audit.adversarial.batteries import battery_of_cell
 from audit.adversarial.eot import expectation_over_transformation
 from audit.adversarial.result import BatteryResult
 from audit.adversarial.run_battery import run_battery
+from audit.adversarial.runtime_rounding import runtime_rounding
 from audit.core.cell import Cell
 from audit.core.errors import NotApplicable
 from audit.core.evidence import Array, Evidence, Measurement
@@ -31,8 +32,9 @@ def robustness(context: Context, cell: Cell) -> Evidence:
 
     `cell.method` names the battery, `cell.threat` holds the norm; settings and facts: see `RobustnessSettings` and
     `RobustnessFacts`. Arrays, for E eps and N examples: `robust` uint8 (E, N); `broken_by` int64 (E, N), an index into
-    the attacks, -1 where unbroken; `minimal_eps` float64 (N,); `survives_rounding` uint8 (N,); and of the M examples at
-    `adversarial_positions` of the audit order, int64 (M,), `adversarial` float32 (M, C, H, W) and `adversarial_logits`.
+    the attacks, -1 where unbroken; `minimal_eps` float64 (N,); `survives_rounding` uint8 (N,); `margin` float32 (N,),
+    the largest met within the eps of the verdict; and of the M examples at `adversarial_positions` of the audit order,
+    int64 (M,), `adversarial` float32 (M, C, H, W) and `adversarial_logits`.
 
     Args:
         context: Gives the model, the examples and the inputs of the cell.
@@ -59,6 +61,7 @@ def robustness(context: Context, cell: Cell) -> Evidence:
     positions = context.task.examples.start + np.arange(len(adversarial), dtype=np.int64)
     with model.count() as counter, expectation_over_transformation(model, outcome.draws, cell.seed):
         logits = model.logits(adversarial)
+        rounding = runtime_rounding(model, outcome.adversarial)
     return measured_evidence(
         cell,
         (Measurement("robust", "share", "higher", _array(precise(outcome.robust))),),
@@ -68,7 +71,7 @@ def robustness(context: Context, cell: Cell) -> Evidence:
             "adversarial_logits": _array(logits),
             ADVERSARIAL_POSITIONS: positions,
         },
-        facts=_facts(outcome),
+        facts=_facts(outcome, rounding),
         passes=outcome.passes + counter.passes,
     )
 
@@ -97,10 +100,11 @@ def _arrays(outcome: BatteryResult) -> dict[str, Array]:
         "minimal_eps": _array(outcome.minimal_eps),
         "broken_by": _array(outcome.first_broken_by),
         "survives_rounding": _array(outcome.rounding.to(torch.uint8)),
+        "margin": _array(outcome.margin.float()),
     }
 
 
-def _facts(outcome: BatteryResult) -> RobustnessFacts:
+def _facts(outcome: BatteryResult, allowance: float | None) -> RobustnessFacts:
     broken = ~outcome.robust
     return RobustnessFacts(
         norm=outcome.norm,
@@ -116,6 +120,7 @@ def _facts(outcome: BatteryResult) -> RobustnessFacts:
         draws=outcome.draws,
         broken=int(broken.sum()),
         survive_rounding=int((outcome.rounding & broken).sum()),
+        runtime_rounding=allowance,
     )
 
 

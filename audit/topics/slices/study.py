@@ -15,8 +15,7 @@ from audit.core.evidence import Array, Evidence
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
-from audit.explanation.features import features_and_logits
-from audit.explanation.head_layer import head_layer
+from audit.explanation.features import features_and_logits, head_layer
 from audit.metrics.feature_clusters import feature_clusters
 from audit.metrics.image_attributes import attribute_names, image_attributes
 from audit.topics.slices.clusters import cluster_count

@@ -54,6 +54,7 @@ def _perturbed(step: TrainingStep) -> Images:
 
 def _objective(net: nn.Module, leaf: Images, step: TrainingStep) -> Objective:
     def objective() -> StepOutput:
+        leaf.grad = None  # of an attempt that ran out of memory
         logits = net(leaf)
         return StepOutput(step.loss(logits, step.labels).mean(), logits.detach())
 
