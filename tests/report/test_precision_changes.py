@@ -9,14 +9,26 @@ import pytest
 from made_run import made_document
 from numpy.typing import NDArray
 
+from audit.config import load_config
 from audit.core.boxes import PackedDetections, PackedObjects
+from audit.core.cell import Cell
+from audit.core.evidence import Evidence
 from audit.document.schema import AuditDocument
+from audit.document.section import SectionContext
 from audit.metrics.average_precision import mean_precision, paired_difference_of_map
 from audit.metrics.box_matching import BoxMatches, match_boxes
+from audit.planning.plan import AuditPlan, Slice, Task
 from audit.report.html import render_comparison
 from audit.report.run_comparison import compare_documents
+from audit.results.run_results import RunResults
 from audit.topics.detection_comparison.measured import PAIRED_RESAMPLES, PrecisionCondition
-from audit.topics.detection_comparison.section import SampledPrecision, change_of_precision, sampled_precision
+from audit.topics.detection_comparison.section import (
+    PrecisionChange,
+    SampledPrecision,
+    build,
+    change_of_precision,
+    sampled_precision,
+)
 from tests.random_detections import random_detections, random_objects, repeated
 
 pytest.importorskip("pycocotools")
@@ -114,3 +126,24 @@ def test_runs_are_compared_where_they_measured_alike(
     few = _row(_matches(objects.first(30), found.first(30)), ids=IDS[:30])
     (why,) = compare_documents(_document(_row(before)), _document(few)).unpaired
     assert "on different images" in str(why)
+
+
+def test_a_run_of_two_detectors_compares_them(scene: tuple[PackedObjects, PackedDetections, PackedDetections]) -> None:
+    objects, found, worse = scene
+    tasks, evidence = [], {}
+    for role, some in (("standard", found), ("hardened", worse)):
+        cell = Cell("detection-accuracy", "clean", model=role)
+        tasks.append(Task(cell, role, Slice("test", 0, IMAGES), 0))
+        evidence[cell.key] = Evidence(
+            cell, "measured", (), arrays={**objects.arrays("objects"), **some.arrays("found")}
+        )
+    results = RunResults(AuditPlan(tuple(tasks)), evidence)
+    context = SectionContext(load_config(), tuple("abc"), ("standard", "hardened"), False, ids=IDS)
+    rows = build(results, context)
+    (change,) = rows["detection_comparison"]
+    assert isinstance(change, PrecisionChange) and change.quantity == "mAP clean"
+    expected = paired_difference_of_map(_matches(objects, worse), _matches(objects, found), resamples=PAIRED_RESAMPLES)
+    assert expected is not None and change.difference.estimate == pytest.approx(expected.estimate)
+    assert change.difference.high == pytest.approx(expected.high, abs=2e-5) and change.difference.high < 0
+    alone = RunResults(AuditPlan(tuple(tasks[:1])), evidence)
+    assert not build(alone, context)["detection_comparison"]

@@ -186,8 +186,16 @@ def test_a_faster_rcnn_state_dict_is_audited_on_a_coco_folder(tmp_path: Path) ->
         ({"task": "detection", "training": {"augmentation": "jitter"}}, "augmentation none"),
         ({"task": "classification", "data": {"source": "detection-shapes"}}, "has boxes"),
         ({"model": {"architecture": "torchvision:retinanet_nope"}}, "Unknown"),
+        (
+            {
+                "task": "classification",
+                "data": {"source": "digits"},
+                "model": {"architecture": "torchvision:retinanet_resnet50_fpn"},
+            },
+            "is a detector's architecture",
+        ),
     ],
-    ids=["data", "architecture", "flip", "recipe", "augmentation", "classification", "name"],
+    ids=["data", "architecture", "flip", "recipe", "augmentation", "classification", "name", "detector"],
 )
 def test_what_does_not_fit_the_task_is_refused_in_one_sentence(
     overrides: dict[str, Any], sentence: str, tmp_path: Path
