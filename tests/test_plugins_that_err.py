@@ -33,8 +33,7 @@ from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.run_identity import RunIdentity
 from audit.report.document import build_document, to_json
 from audit.report.gate import gate
-from audit.report.html import _environment as html_environment
-from audit.report.html import render_html
+from audit.report.html import page_environment, render_html
 from audit.report.policy import Policy, Rule
 from audit.report.view import build_view
 from audit.topics.accuracy.section import AccuracyPart
@@ -170,14 +169,14 @@ def test_a_section_that_fails_is_a_gap_and_the_others_stand(answer: object, monk
 def test_a_template_or_a_view_that_fails_leaves_the_page_without_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     faults: list[str] = []
     monkeypatch.setattr("audit.topics.robustness.view.view", failing)
-    get_template = html_environment().get_template
+    get_template = page_environment().get_template
 
     def broken(name: str, *rest: object) -> Template:
         return (
-            html_environment().from_string("{{ nothing.at.all }}") if "accuracy/section" in name else get_template(name)
+            page_environment().from_string("{{ nothing.at.all }}") if "accuracy/section" in name else get_template(name)
         )
 
-    monkeypatch.setattr(html_environment(), "get_template", broken)
+    monkeypatch.setattr(page_environment(), "get_template", broken)
     page = render_html(made_document(), on_fault=faults.append)
     assert "view of topic robustness failed: ValueError" in faults[0]
     assert "section.html.j2 of topic accuracy failed" in faults[1] and "the page is without it" in page

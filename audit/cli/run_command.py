@@ -87,6 +87,7 @@ def _run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
                 on_setup=lambda setup: introduce(setup, terminal),
                 within=request.within,
                 watch=request.watch,
+                forks=True,
             )
         except Interrupted as fault:
             raise Interrupted(f"{fault} Go on with: {current_command()}") from None

@@ -244,7 +244,8 @@ class RunConfig(ConfigTable):
         ge=1,
         exclude=True,
         description="cells computed at once, each by a worker of its own with a share of the cores, or one of the "
-        "GPUs; 1, or with ray as many as the cluster has room for, by default",
+        "GPUs; by default 1, with ray as many as the cluster has room for, and 2 for `audit run` on two or three cores "
+        "of Linux where a net of the zoo is trained on few images",
     )
     data: DataConfig = Field(DataConfig(), description="where the images come from")
     model: ModelConfig = Field(ModelConfig(), description="what is audited")

@@ -56,7 +56,7 @@ class TrainingConfig(ConfigTable):
     )
     recipe_settings: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
     epochs: Annotated[int, Flag("--epochs")] = Field(
-        4, ge=1, description="passes over the training images; by default 8 for other nets than cnn-28"
+        3, ge=1, description="passes over the training images; by default 8 for other nets than cnn-28"
     )
     batch_size: Annotated[int, Flag("--batch-size")] = Field(64, ge=2, description="images a step")
     optimizer: Annotated[Optimizer, Flag("--optimizer")] = Field(
@@ -64,7 +64,7 @@ class TrainingConfig(ConfigTable):
         description="muon, adam, adamw, sgd, rmsprop, adagrad; by default adam for other nets than cnn-28",
     )
     learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
-        4e-3, gt=0, description="at its peak; by default 0.002 for other nets than cnn-28"
+        6e-3, gt=0, description="at its peak; by default 0.002 for other nets than cnn-28"
     )
     schedule: Schedule = Field("one-cycle", description="of the learning rate: one-cycle, cosine, step, constant")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop")
@@ -129,8 +129,11 @@ class HardeningConfig(TrainingConfig):
         description="passes over the training images; by default up to 16 where they are few, 5 of fgsm-rs, and 6 for "
         "other nets than cnn-28 and other recipes",
     )
+    batch_size: Annotated[int, Flag("--batch-size")] = Field(
+        48, ge=2, description="images a step; by default 64 for other nets than cnn-28 and other recipes"
+    )
     learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
-        1.2e-2,
+        1e-2,
         gt=0,
         description="at its peak; by default 0.008 of fgsm-rs, 0.004 for other nets of the zoo than cnn-28 and other "
         "recipes, and 0.001 for a net that is not of the zoo",

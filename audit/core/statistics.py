@@ -231,6 +231,17 @@ def newcombe_difference(k: int, n: int, other_k: int, other_n: int, *, level: fl
     return Interval(difference, low, high, n + other_n, f"Newcombe {level:.0%}")
 
 
+def mean_ranks(values: ArrayLike) -> NDArray[np.float64]:
+    """Ranks from 1, ties sharing the mean of theirs.
+
+    Args:
+        values: Numbers (N,).
+    """
+    _, place, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[place.ravel()]
+    return ranks
+
+
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """P-values corrected for their number, so that one below a level is a false one with at most that probability.
 

@@ -132,7 +132,7 @@ def svg_chart(
         )
         .configure_legend(labelColor=INK, labelFontSize=12, symbolStrokeWidth=0, symbolOpacity=1, columnPadding=22)
     )
-    svg: str = vl_convert.vegalite_to_svg(styled.to_dict())
+    svg: str = vl_convert.vegalite_to_svg(styled.to_dict(validate=False))
     svg = re.sub(r' (?:aria-label|aria-roledescription|role)="[^"]*"', "", svg)
     body = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg {} \1 role="img">', svg, count=1)
     box = re.search(r'viewBox="0 0 ([\d.]+) ', svg)

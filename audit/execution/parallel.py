@@ -40,12 +40,14 @@ class ParallelExecutor:
         layouts: Gives the layout of a model that exists, by its identity; every worker then uses that one.
         callback: Called when a task starts, and with its progress.
         stopping: What ends the run now; empty while nothing does.
+        idle: Called once, when every worker is at work for the first time: for what the end of the run will need.
     """
 
     pool: WorkerPool
     layouts: Callable[[str], Mapping[str, ExecutionLayout]] = lambda identity: {}
     callback: RunCallback = field(default_factory=RunCallback)
     stopping: Callable[[], Cut] = lambda: ""
+    idle: Callable[[], None] = lambda: None
     _layouts: dict[str, ExecutionLayout] = field(default_factory=dict)
     _tuned: set[str] = field(default_factory=set)
     _running: dict[int, Task] = field(default_factory=dict)
@@ -53,6 +55,7 @@ class ParallelExecutor:
     _losses: Counter[str] = field(default_factory=Counter)
     _lost_at_start: int = 0
     _again: deque[Task] = field(default_factory=deque)
+    _was_idle: bool = False
 
     def compute(self, next_task: Callable[[], Task | None]) -> Generator[tuple[Task, Evidence], None, None]:
         """Compute tasks, several at a time.
@@ -77,6 +80,9 @@ class ParallelExecutor:
             while not self.stopping():
                 if not self._hand_out(next_task):
                     return
+                if not self._was_idle and len(self._running) == self.pool.size:
+                    self._was_idle = True
+                    self.idle()
                 for event in self.pool.events(_POLL):
                     yield from self._heed(event)
             yield from self._wind_down()

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field
+from scipy.special import fdtri
 from torch import Tensor
 from torch.nn import functional
 
@@ -78,14 +79,12 @@ class MapEstimate:
 
 def _quantile(deviations: Tensor, squares: Tensor, looks: int) -> float:
     """Of the squared error over its mean, at the level of one look."""
-    from scipy.stats import f
-
     parts, total = len(squares), float(squares.sum())
     products = float((deviations @ deviations.T).square().sum() - squares.square().sum())
     dimensions = total**2 / max(products * parts / max(parts - 1, 1), total**2 / deviations.shape[1])
     variance = max(float(squares.square().sum()) - total**2 / parts, 1e-12 * total**2)
     freedom = max(1.0, 2 * total**2 / variance * (parts - 1) / parts)
-    return float(f.ppf(1 - (1 - LEVEL) / looks, max(1.0, dimensions), freedom))
+    return float(fdtri(max(1.0, dimensions), freedom, 1 - (1 - LEVEL) / looks))
 
 
 @dataclass(frozen=True)

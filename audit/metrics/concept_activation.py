@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr
 
 from audit.core.evidence import Array
 
@@ -69,11 +70,9 @@ def draw_p(value: float, controls: Sequence[float]) -> float:
         value: Such as how far a concept's examples lie along the gradient.
         controls: The same of R random sets of as many examples.
     """
-    from scipy.stats import t
-
     others = np.asarray(controls, np.float64)
     spread = float(others.std(ddof=1)) * math.sqrt(1 + 1 / len(others))
     difference = abs(value - float(others.mean()))
     if not spread > 0:
         return 1.0 if difference == 0 else 0.0
-    return float(2 * t.sf(difference / spread, len(others) - 1))
+    return float(2 * stdtr(len(others) - 1, -difference / spread))

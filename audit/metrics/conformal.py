@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import betaln
 
 from audit.core.evidence import Array
 
@@ -101,9 +101,13 @@ def coverage_band(calibrated: int, evaluated: int, error: float, *, level: float
     rank = math.ceil((calibrated + 1) * (1 - error) - 1e-12)
     if rank > calibrated:
         return 1.0, 1.0
-    covered = stats.betabinom(evaluated, rank, calibrated + 1 - rank)
-    tail = (1 - level) / 2
-    return float(covered.ppf(tail)) / evaluated, float(covered.ppf(1 - tail)) / evaluated
+    tail, covered = (1 - level) / 2, np.arange(evaluated + 1)
+    first, second = rank, calibrated + 1 - rank
+    # C(m, k) = 1 / ((m + 1) B(k + 1, m - k + 1))
+    logs = betaln(covered + first, evaluated - covered + second) - betaln(covered + 1, evaluated - covered + 1)
+    cumulated = np.cumsum(np.exp(logs - betaln(first, second)) / (evaluated + 1))
+    low, high = np.searchsorted(cumulated, [tail, 1 - tail])
+    return float(low) / evaluated, float(high) / evaluated
 
 
 def _cumulated(probabilities: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
-from scipy.special import logsumexp
+from scipy import optimize
+from scipy.special import logsumexp, ndtri
 
 from audit.core.evidence import Array
-from audit.core.statistics import LEVEL, Interval, clopper_pearson
+from audit.core.statistics import LEVEL, Interval, clopper_pearson, mean_ranks
 from audit.metrics.classification import probabilities
 
 NEIGHBOURS_COUNTED = 10
@@ -109,9 +109,9 @@ def auroc(ordinary: Array, strange: Array, *, level: float = LEVEL) -> Interval:
     """
     first, second = np.asarray(ordinary, np.float64), np.asarray(strange, np.float64)
     n, m = len(first), len(second)
-    ranks = stats.rankdata(np.concatenate([first, second]))
+    ranks = mean_ranks(np.concatenate([first, second]))
     estimate = float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m))
-    z, mean = float(stats.norm.ppf((1 + level) / 2)), (n + m) / 2 - 1
+    z, mean = float(ndtri((1 + level) / 2)), (n + m) / 2 - 1
 
     def beyond(value: float) -> float:
         spread = 1 + mean * ((1 - value) / (2 - value) + value / (1 + value))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import betaincinv
 
 from audit.core.evidence import Array
 from audit.core.statistics import LEVEL, Interval, clopper_pearson
@@ -116,4 +116,4 @@ def guaranteed_threshold(
 
 def _upper(errors: int, n: int, error_probability: float) -> float:
     """The exact one-sided upper bound of a binomial share (Clopper and Pearson 1934)."""
-    return float(stats.beta.ppf(1 - error_probability, errors + 1, n - errors)) if errors < n else 1.0
+    return float(betaincinv(errors + 1, n - errors, 1 - error_probability)) if errors < n else 1.0

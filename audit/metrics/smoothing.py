@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import betaincinv, ndtri
 from torch import Tensor
 
 from audit.core.errors import UsageError
@@ -71,9 +71,9 @@ def smoothing(
     votes = _votes(model, images, generators, sigma, selection + samples)
     top_class = votes[:, :selection].mode(dim=1).values
     wins = (votes[:, selection:] == top_class[:, None]).sum(1).cpu().numpy()
-    share = np.where(wins > 0, stats.beta.ppf(alpha, np.maximum(wins, 1), samples - wins + 1), 0.0)
+    share = np.where(wins > 0, betaincinv(np.maximum(wins, 1), samples - wins + 1, alpha), 0.0)
     certified = share > 0.5
-    radius = np.where(certified, sigma * stats.norm.ppf(np.where(certified, share, 0.5)), 0.0)
+    radius = np.where(certified, sigma * ndtri(np.where(certified, share, 0.5)), 0.0)
     return Certificates(np.where(certified, top_class.cpu().numpy(), -1), radius, share)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import betaln
 
 from audit.core.evidence import Array
 from audit.core.statistics import Interval, holm, newcombe_difference, wilson
@@ -174,7 +174,18 @@ def fisher_p_values(
     if not counts:
         return np.zeros(0)
     observed, total, successes, drawn = np.array(counts).T
-    return np.minimum(1.0, np.asarray(stats.hypergeom.cdf(observed, total, successes, drawn), np.float64))
+    return np.array([_hypergeometric_tail(*numbers) for numbers in zip(observed, total, successes, drawn, strict=True)])
+
+
+def _hypergeometric_tail(observed: int, total: int, successes: int, drawn: int) -> float:
+    """The probability that of `drawn` examples at most `observed` are among the `successes` of `total`."""
+    hits = np.arange(max(0, drawn - (total - successes)), observed + 1)
+    logs = _log_choices(successes, hits) + _log_choices(total - successes, drawn - hits) - _log_choices(total, drawn)
+    return min(1.0, float(np.exp(logs).sum()))
+
+
+def _log_choices(of: int, some: int | NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(-betaln(of - some + 1, some + 1) - np.log(of + 1), np.float64)
 
 
 def _can_be_tested(candidate: SliceCandidate, half: NDArray[np.bool_]) -> bool:

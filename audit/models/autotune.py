@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
 
 from audit.core.errors import ModelError, SetupError
 from audit.models.batching import ExecutionLayout, set_memory_format
 from audit.models.losses import margin
 from audit.models.search_form import folded_form
 from audit.models.under_test import ModelUnderTest
+from audit.storage.cache import cache_folder
 from audit.storage.store import write_atomically
 
 WORTHWHILE = 1.25
@@ -106,12 +106,6 @@ def _probed(model: ModelUnderTest, path: Path, seconds: float) -> ExecutionLayou
             layout = _fastest(model, seconds)
             _write_cached(path, layout)
         return layout
-
-
-def cache_folder() -> Path:
-    """`AUDIT_CACHE_DIR`, else the platform's cache folder for this suite."""
-    folder = os.environ.get("AUDIT_CACHE_DIR")
-    return Path(folder) if folder else user_cache_path("audit")
 
 
 def _fastest(model: ModelUnderTest, seconds: float) -> ExecutionLayout:

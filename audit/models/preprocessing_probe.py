@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import binomtest
+from scipy.special import bdtrc
 from torch import Tensor, nn
 
 from audit.core.errors import ModelError
@@ -191,7 +191,7 @@ def _far_better(other: NDArray[np.bool_], configured: NDArray[np.bool_]) -> bool
     wins, losses = int((other & ~configured).sum()), int((configured & ~other).sum())
     if not other.size or other.mean() - configured.mean() < _NEEDED_GAIN:
         return False
-    return bool(binomtest(wins, wins + losses, alternative="greater").pvalue < _SIGNIFICANCE)
+    return bool(bdtrc(wins - 1, wins + losses, 0.5) < _SIGNIFICANCE)
 
 
 def _order(outputs: Tensor | None, labels: Labels) -> tuple[tuple[int, ...], float]:

@@ -21,6 +21,7 @@ from audit.document.locale import Locale, load_locale
 from audit.document.model import Proportion
 from audit.document.sanitise import visible
 from audit.document.schema import AuditDocument
+from audit.report.compiled_templates import CompiledTemplates
 from audit.report.hand_over import HandOver
 from audit.report.history import RunRow
 from audit.report.live_run import LiveRun
@@ -29,6 +30,7 @@ from audit.report.topic_parts import OnPartFault, topic_part
 from audit.report.trends import numbered, trend_chart, trends
 from audit.report.view import build_view
 from audit.topics.compression.section import LatencyRow
+from audit.topics.detection_comparison.view import named_quantity
 
 
 def render_html(
@@ -55,7 +57,7 @@ def render_html(
     """
     style, script = _asset("report.css"), _asset("report.js")
     return (
-        _environment()
+        page_environment()
         .get_template("report.html.j2")
         .render(
             d=document,
@@ -84,7 +86,9 @@ def render_live_note(state: str, *, language: str = "en", to: str = "", **values
     style = _asset("report.css")
     page = {"state": state, "to": to, "values": values, "t": load_locale(language), "style": Markup(style)}
     return (
-        _environment().get_template("live.html.j2").render(**page, policy=_policy(style, ""), seconds=LiveRun.seconds)
+        page_environment()
+        .get_template("live.html.j2")
+        .render(**page, policy=_policy(style, ""), seconds=LiveRun.seconds)
     )
 
 
@@ -99,7 +103,7 @@ def render_comparison(comparison: RunComparison, *, language: str = "en") -> str
         UsageError: The language is unknown.
     """
     style = _asset("report.css")
-    template = _environment().get_template("compare.html.j2")
+    template = page_environment().get_template("compare.html.j2")
     return template.render(c=comparison, t=load_locale(language), style=Markup(style), policy=_policy(style, ""))
 
 
@@ -119,7 +123,7 @@ def render_history(
     """
     style, locale, runs = _asset("report.css"), load_locale(language), numbered(rows)
     return (
-        _environment()
+        page_environment()
         .get_template("index.html.j2")
         .render(
             runs=runs,
@@ -146,17 +150,20 @@ def _moment(text: str, locale: Locale) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """The templates of all pages, with their filters."""
+    by_topic = {topic.name: FileSystemLoader(topic.folder) for topic in topics()}
     environment = Environment(
         loader=ChoiceLoader(
-            [FileSystemLoader(resource_dir("templates")), PrefixLoader({"topics": _topic_templates()})]
+            [FileSystemLoader(resource_dir("templates")), PrefixLoader({"topics": PrefixLoader(by_topic)})]
         ),
         autoescape=True,
+        bytecode_cache=CompiledTemplates(),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["topic_part"] = topic_part
+    environment.globals |= {"topic_part": topic_part, "named_quantity": named_quantity}
     environment.filters |= {
         "name": _name,
         "seen": lambda text: visible(str(text)),
@@ -176,11 +183,6 @@ def _environment() -> Environment:
         "threat": lambda eps, norm: format_threat(norm, eps),
     }
     return environment
-
-
-def _topic_templates() -> PrefixLoader:
-    """Each topic's templates under its name."""
-    return PrefixLoader({topic.name: FileSystemLoader(topic.folder) for topic in topics()})
 
 
 def signed(text: str) -> str:

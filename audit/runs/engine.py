@@ -17,16 +17,22 @@ from audit.execution.local import LocalExecutor
 from audit.execution.parallel import ParallelExecutor
 from audit.execution.runner import Executor, RunCallback
 from audit.execution.workers import WorkerPool
+from audit.models.architecture import ZOO
 from audit.planning.expectation import expect_costs
 from audit.planning.plan import AuditPlan, Task
+from audit.report.warm_up import warm_up
 from audit.runs.clock import RunClock, pass_cost
 from audit.runs.folder import RunFolder
+from audit.runs.forked_worker import can_fork
 from audit.runs.probe import learn_costs
 from audit.runs.process_pool import ProcessPool
 from audit.runs.run_setup import RunSetup
 from audit.runs.validation import wants_tensorboard
 from audit.runs.worker import WorkerOrder
 
+WORKERS = 2
+"""Workers of a small run: the two trainings follow each other, and more would wait for them."""
+_FEW_IMAGES = 10_000
 CORES_A_WORKER = 4
 """Cores of a worker on a cluster where OMP_NUM_THREADS says nothing: more threads than that speed no small net up."""
 
@@ -67,12 +73,35 @@ def threads_of_workers(config: RunConfig) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def open_pool(setup: RunSetup, folder: RunFolder) -> WorkerPool | None:
+def suited_jobs(setup: RunSetup) -> int | None:
+    """How many workers suit a run of which nothing says it: two on two or three cores where a small net is trained.
+
+    The hardened model is then trained while the other is audited, and no thread waits for another: a net of the zoo
+    gains less from a second thread than such a run from a second worker. Where there are many images to learn from,
+    training takes most of the time, and gains from threads.
+
+    Args:
+        setup: Data, model and device.
+
+    Returns:
+        The number; None for this process alone.
+    """
+    asked, config, train = setup.requested or setup.config, setup.config, setup.dataset.train
+    if asked.jobs is not None or asked.engine != "in-process" or max(config.training.nproc, config.hardening.nproc) > 1:
+        return asked.jobs
+    trains = setup.loaded is None and config.hardening.enabled and config.model.architecture in ZOO
+    few = train is not None and train.objects is None and len(train) <= _FEW_IMAGES
+    fits = can_fork(torch.get_num_threads() // WORKERS, setup.device.type)
+    return WORKERS if trains and few and fits else None
+
+
+def open_pool(setup: RunSetup, folder: RunFolder, *, forks: bool = False) -> WorkerPool | None:
     """The workers that the configuration asks for, none of them started; to be closed.
 
     Args:
         setup: Data, model and device.
         folder: The run folder, which need not exist.
+        forks: Whether workers may begin as copies of this process.
 
     Returns:
         The pool; None where the run is computed in this process.
@@ -94,7 +123,7 @@ def open_pool(setup: RunSetup, folder: RunFolder) -> WorkerPool | None:
         return RayPool(order, setup.device.type, requested.engine.partition(":")[2], requested.jobs)
     if requested.jobs is None or requested.jobs == 1:
         return None
-    return ProcessPool(order, requested.jobs, _cards(requested))
+    return ProcessPool(order, requested.jobs, _cards(requested), forks=forks)
 
 
 def choose_engine(
@@ -126,7 +155,7 @@ def choose_engine(
         stopping=lambda: bool(clock.cut_by()),
         tensorboard=_event_files(setup, folder),
     )
-    executor = local if pool is None else ParallelExecutor(pool, local.layouts, callback, clock.cut_by)
+    executor = local if pool is None else ParallelExecutor(pool, local.layouts, callback, clock.cut_by, warm_up)
     if clock.limited:
         return Engine(executor, "least first", pass_cost(setup.subject))
     if pool is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from audit.config import RunConfig
 from audit.core.errors import Interrupted
@@ -17,19 +18,20 @@ from audit.execution.workers import WorkerPool
 from audit.planning.build import Scope, build_plan
 from audit.planning.plan import AuditPlan
 from audit.report.document import build_document, to_json
-from audit.report.html import render_html
 from audit.results.queries import first_entries
 from audit.results.run_results import RunResults
 from audit.runs.clock import RunClock
-from audit.runs.engine import choose_engine, open_pool, threads_of_workers
+from audit.runs.engine import choose_engine, open_pool, suited_jobs, threads_of_workers
 from audit.runs.export import export_data_issues, export_models
 from audit.runs.folder import RunFolder, open_run
 from audit.runs.metadata import collect_metadata
 from audit.runs.run_setup import RunSetup
 from audit.runs.setup import set_up
-from audit.runs.watch import ReportWatcher
 from audit.storage.store import write_atomically
 from audit.topics.compression.section import latencies_of, read_latencies
+
+if TYPE_CHECKING:
+    from audit.runs.watch import ReportWatcher
 
 _ENDED = {"time": "The time ended", "user": "Stopped as asked"}
 
@@ -63,6 +65,7 @@ def run_audit(
     on_setup: Callable[[RunSetup], None] = lambda setup: None,
     within: float | None = None,
     watch: bool = False,
+    forks: bool = False,
 ) -> AuditRun:
     """Run a configuration into a folder; what its store holds already is not computed again.
 
@@ -78,6 +81,8 @@ def run_audit(
         within: Seconds after which no more is computed; it then begins with the least that each part needs. None for a
             run that ends by itself.
         watch: Whether OUT/live.html shows the report as it grows.
+        forks: Whether workers may begin as copies of this process, as suits one that runs nothing else; their number
+            is then chosen where the configuration does not say it.
 
     Raises:
         Interrupted: The run was stopped, or its time ended, before there was anything to report.
@@ -86,9 +91,13 @@ def run_audit(
     clock = RunClock(within, should_stop)
     with threads_of_workers(config), ExitStack() as held:
         setup = set_up(config)
+        if forks and scope == "audit" and within is None and (jobs := suited_jobs(setup)) != config.jobs:
+            config = config.model_copy(update={"jobs": jobs})
+            held.enter_context(threads_of_workers(config))
+            setup = replace(setup, requested=config)
         plan = build_plan(setup.config, setup.subject, scope)
         on_setup(setup)
-        pool = open_pool(setup, RunFolder(out))  # before anything is written, as it may be refused
+        pool = open_pool(setup, RunFolder(out), forks=forks)  # before anything is written, as it may be refused
         if pool is not None:
             held.callback(pool.close)
         folder = held.enter_context(open_run(out))
@@ -106,6 +115,8 @@ def run_audit(
 
 
 def _watcher(folder: RunFolder, setup: RunSetup, plan: AuditPlan, callback: RunCallback) -> ReportWatcher:
+    from audit.runs.watch import ReportWatcher
+
     def build(results: RunResults) -> AuditDocument:
         return build_document(results, setup.config, collect_metadata(setup, results))
 
@@ -139,6 +150,8 @@ def _run_in(
     document = build_document(results, setup.config, collect_metadata(setup, results))
     write_atomically(folder.document, to_json(document), flag="--out")
     write_atomically(folder.timing, _timing(started, clock.elapsed, results), flag="--out")
+    from audit.report.html import render_html  # its charts are imported once there is something to show
+
     faults: list[str] = []
     page = render_html(document, latencies=read_latencies(folder.timing), on_fault=faults.append)
     write_atomically(folder.report, page, flag="--out")

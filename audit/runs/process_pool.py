@@ -12,18 +12,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Progressed, Ready
+from audit.runs.forked_worker import ForkedProcess, can_fork, fork_worker
 from audit.runs.worker import WorkerOrder
 
 log = logging.getLogger("audit")
+_Pipe: TypeAlias = "Connection[Any, Any]"
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from audit.runs.process_worker import serve; serve({descriptor})"
 
 
 @dataclass(frozen=True)
 class _Process:
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     pipe: Connection[Any, Any]
     errors: IO[bytes]
 
@@ -37,7 +39,7 @@ class ProcessPool:
         size: How many there are.
     """
 
-    def __init__(self, order: WorkerOrder, size: int, cards: Sequence[str] = ()) -> None:
+    def __init__(self, order: WorkerOrder, size: int, cards: Sequence[str] = (), *, forks: bool = False) -> None:
         """Nothing is started yet.
 
         Args:
@@ -45,8 +47,11 @@ class ProcessPool:
             size: How many there are.
             cards: Names of accelerators, as CUDA_VISIBLE_DEVICES has them; worker after worker gets one. Empty where
                 every worker sees all there are.
+            forks: Whether a worker may begin as a copy of this process; one that takes the place of another never does.
         """
         self.size, self._order, self._cards = size, order, cards
+        self._forks = forks and can_fork(order.threads, str(order.machine["device"]))
+        self._started: set[int] = set()
         self._workers: dict[int, _Process] = {}
 
     @property
@@ -61,11 +66,21 @@ class ProcessPool:
             worker: Its number.
         """
         ours, theirs = Pipe(duplex=True)
+        errors = tempfile.TemporaryFile()
+        process = self._forked if self._forks and worker not in self._started else self._spawned
+        self._started.add(worker)
+        self._workers[worker] = _Process(process(worker, ours, theirs, errors), ours, errors)
+        theirs.close()
+        self._tell(worker, self._order)
+
+    def _forked(self, worker: int, ours: _Pipe, theirs: _Pipe, errors: IO[bytes]) -> ForkedProcess:
+        return fork_worker(theirs, [ours, *(other.pipe for other in self._workers.values())], errors)
+
+    def _spawned(self, worker: int, ours: _Pipe, theirs: _Pipe, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "OMP_NUM_THREADS": str(self._order.threads)}
         if self._cards:
             environment["CUDA_VISIBLE_DEVICES"] = self._cards[worker % len(self._cards)]
-        errors = tempfile.TemporaryFile()
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-P", "-c", _PROGRAM.format(path=sys.path, descriptor=theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
@@ -74,9 +89,6 @@ class ProcessPool:
             env=environment,
             start_new_session=True,
         )
-        theirs.close()
-        self._workers[worker] = _Process(process, ours, errors)
-        self._tell(worker, self._order)
 
     def send(self, worker: int, job: Job) -> None:
         """Give a cell to a worker.

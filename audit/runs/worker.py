@@ -23,13 +23,14 @@ from audit.core.evidence import Evidence
 from audit.execution.local import LocalExecutor
 from audit.execution.runner import RunCallback
 from audit.execution.workers import EvidenceSource, Job
-from audit.models.autotune import cache_folder, hand_over_layouts
+from audit.models.autotune import hand_over_layouts
 from audit.models.files import sha256_of
 from audit.models.precision import device_facts
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.runs.run_setup import RunSetup
 from audit.runs.setup import set_up
+from audit.storage.cache import cache_folder
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from audit.core.errors import UsageError
-from audit.core.statistics import bootstrap_mean, clopper_pearson, mcnemar, paired_difference, share_of, wilson
+from audit.core.statistics import (
+    bootstrap_mean,
+    clopper_pearson,
+    mcnemar,
+    mean_ranks,
+    paired_difference,
+    share_of,
+    wilson,
+)
 
 Z = 1.959963984540054
 
@@ -51,6 +59,18 @@ def test_intervals_of_a_share_are_those_of_scipy(drawn: tuple[int, int], level: 
     for method, ours in (("wilson", wilson(*drawn, level=level)), ("exact", clopper_pearson(*drawn, level=level))):
         theirs = stats.binomtest(*drawn).proportion_ci(level, method)
         assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-11)
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 1000, 10**6])
+def test_bounds_at_none_and_at_all_are_the_closed_forms_and_never_leave_the_unit_interval(n: int) -> None:
+    for interval, far in ((wilson, Z**2 / (n + Z**2)), (clopper_pearson, 1 - 0.025 ** (1 / n))):
+        none, every = interval(0, n), interval(n, n)
+        assert (none.low, none.estimate, every.estimate, every.high) == (0, 0, 1, 1)
+        assert none.high == pytest.approx(far, rel=1e-6) and 1 - every.low == pytest.approx(far, rel=1e-6)
+        ks = sorted({0, 1, n // 2, max(n - 1, 0), n})
+        ends = [(interval(k, n).low, interval(k, n).high) for k in ks]
+        assert ends == sorted(ends), "more successes never lower a bound"
+        assert [high for _, high in ends] == sorted(high for _, high in ends)
 
 
 def test_an_interval_of_nothing_is_refused() -> None:
@@ -137,3 +157,8 @@ def test_paired_difference_turns_with_its_arguments() -> None:
 def test_pairs_must_be_of_the_same_examples() -> None:
     with pytest.raises(UsageError, match="same examples"):
         mcnemar([1, 0], [1])
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40))
+def test_mean_ranks_are_those_of_scipy(values: list[int]) -> None:
+    assert np.array_equal(mean_ranks(values), stats.rankdata(values))

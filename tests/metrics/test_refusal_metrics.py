@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -238,3 +239,10 @@ def test_a_likelihood_without_a_maximum_gives_the_bound() -> None:
     logits, _ = predictions(50, seed=12)
     assert fit_temperature(logits, logits.argmax(1)) == pytest.approx(0.01)
     assert fit_temperature(logits, logits.argmin(1)) == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(("calibrated", "evaluated", "error"), [(100, 200, 0.1), (19, 7, 0.05), (400, 1000, 0.3)])
+def test_coverage_band_is_between_quantiles_of_the_beta_binomial(calibrated: int, evaluated: int, error: float) -> None:
+    rank = math.ceil((calibrated + 1) * (1 - error))
+    covered = stats.betabinom(evaluated, rank, calibrated + 1 - rank)
+    assert coverage_band(calibrated, evaluated, error, level=0.95) == tuple(covered.ppf([0.025, 0.975]) / evaluated)

@@ -6,19 +6,24 @@ import io
 import json
 import logging
 import os
+import sys
 import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from PIL import Image
 
+from audit.config import load_config
 from audit.core.errors import AuditError, Interrupted, SetupError, UntrustedError
 from audit.execution.workers import Event, Faulted, Lost, Ready
 from audit.runs import process_pool
+from audit.runs.engine import suited_jobs
+from audit.runs.forked_worker import ForkedProcess
 from audit.runs.pipeline import run_audit
 from audit.runs.process_pool import ProcessPool
 from audit.runs.process_worker import portable
@@ -26,6 +31,8 @@ from audit.runs.setup import set_up
 from audit.runs.worker import Worker, WorkerOrder
 from audit.storage.store import Store
 from tests.runs.workers import Count, configured, killing
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="workers are copies of the process on Linux alone")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +55,68 @@ def test_a_killed_worker_changes_no_byte(
     (warning,) = [record.message for record in caplog.records if "was lost" in record.message]
     assert "robustness" in warning and "ended by SIGKILL" in warning
     assert not {"jobs", "engine"} & json.loads(alone)["protocol"]["configuration"].keys()
+
+
+@ON_LINUX
+def test_copies_of_the_process_compute_the_same_and_another_kind_takes_the_place_of_a_killed_one(
+    folder: Path, alone: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kinds: list[type] = []
+
+    def process_of(pool: ProcessPool, number: int) -> int:
+        kinds.extend(type(worker.process) for worker in pool._workers.values())
+        return pool.processes[number]
+
+    monkeypatch.setattr(ProcessPool, "send", killing(ProcessPool, "robustness", process_of))
+    begun, spawned = Mock(), ProcessPool._spawned
+    monkeypatch.setattr(ProcessPool, "_spawned", lambda *given: begun() and spawned(*given))
+    finished = run_audit(configured(folder, jobs=2), tmp_path / "forked", forks=True)
+    assert finished.folder.document.read_bytes() == alone
+    assert kinds == [ForkedProcess, ForkedProcess] and begun.call_count == 1
+    assert capfd.readouterr().err == ""
+
+
+@ON_LINUX
+def test_what_a_copy_raises_before_it_works_is_its_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("audit.runs.process_worker.prepare_process", lambda: sys.exit("no room"))
+    pool = ProcessPool(order_of(folder), 1, forks=True)
+    try:
+        pool.start(0)
+        (event,) = pool.events(30.0)
+        assert isinstance(event, Lost) and event.reason == "its process ended with code 1 (SystemExit: no room)"
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize(
+    ("threads", "changes", "jobs"),
+    [
+        (1, {}, None),
+        pytest.param(2, {}, 2, marks=ON_LINUX),
+        pytest.param(3, {}, 2, marks=ON_LINUX),
+        (4, {}, None),
+        (2, {"jobs": 1}, 1),
+        (2, {"engine": "ray"}, None),
+        (2, {"model": {"architecture": "cnn-28", "weights": "given"}}, None),
+        (2, {"hardening": {"enabled": False}}, None),
+        (2, {"training": {"nproc": 2, "shares": 2}}, None),
+    ],
+)
+def test_two_workers_suit_two_cores_where_a_small_net_is_trained_twice(
+    folder: Path, threads: int, changes: dict[str, Any], jobs: int | None
+) -> None:
+    if "model" in changes:
+        changes = {"model": configured(folder).model.model_dump(exclude_unset=True)}
+    setup = set_up(load_config(overrides={"device": "cpu", **changes}))
+    torch.set_num_threads(threads)
+    try:
+        assert suited_jobs(setup) == jobs
+        many = replace(setup.dataset, train=Mock(objects=None, __len__=lambda _: 10_001))
+        assert suited_jobs(replace(setup, dataset=many)) == (None if jobs == 2 else jobs)
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(folder: Path, alone: bytes, tmp_path: Path) -> None:
@@ -147,9 +216,10 @@ def test_code_that_the_driver_vouched_for_runs_in_workers_and_changed_code_does_
         Worker(order, Store(folder), _nobody)
 
 
-def test_workers_end_with_a_driver_that_is_gone(folder: Path) -> None:
+@pytest.mark.parametrize("forks", [False, pytest.param(True, marks=ON_LINUX)])
+def test_workers_end_with_a_driver_that_is_gone(folder: Path, forks: bool) -> None:
     """The pipe closes as it does when the driver is killed."""
-    pool = ProcessPool(order_of(folder), 1)
+    pool = ProcessPool(order_of(folder), 1, forks=forks)
     pool.start(0)
     process = pool._workers[0].process
     try:
@@ -189,7 +259,7 @@ def test_errors_cross_processes_with_their_traceback_as_a_note() -> None:
 def test_threads_are_shared_out_and_given_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def noted(order: WorkerOrder, *_: object) -> ProcessPool:
+    def noted(order: WorkerOrder, *_: object, **__: object) -> ProcessPool:
         seen.append(order.threads)
         raise SetupError("enough")
 

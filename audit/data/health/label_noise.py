@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.stats import chi2
+from scipy.special import ndtri
 
 from audit.core.statistics import Interval
 
@@ -62,7 +62,7 @@ def label_noise(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> Label
     ]
     candidates = [*((float(fit.x), float(fit.fun)) for fit in fits), (bounds[0], channel.profile(bounds[0]))]
     top = min(candidates, key=lambda candidate: candidate[1])
-    limit = top[1] + float(chi2.ppf(0.95, 1)) / 2
+    limit = top[1] + float(ndtri(0.975)) ** 2 / 2  # half of the 95% quantile of chi-squared
     low, high = (_crossing(channel.profile, top[0], end, limit) for end in bounds)
     eta, sharpness = float(np.exp(top[0])), channel.sharpness[top[0]]
     wrong, suggested = np.zeros(len(labels)), np.zeros(len(labels), np.int64)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri
 
-from audit.core.statistics import Interval
+from audit.core.statistics import Interval, mean_ranks
 from audit.data.health.signature import Signatures
 
 SAMPLED = 1000
@@ -78,7 +78,7 @@ def _leave_one_out(features: NDArray[np.float64], memberships: NDArray[np.float6
 
 
 def _area(scores: NDArray[np.float64], member: NDArray[np.float64]) -> float:
-    ranks, inside = rankdata(scores), member > 0.5
+    ranks, inside = mean_ranks(scores), member > 0.5
     positive, negative = int(inside.sum()), int((~inside).sum())
     return float((ranks[inside].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
@@ -86,5 +86,5 @@ def _area(scores: NDArray[np.float64], member: NDArray[np.float64]) -> float:
 def _interval(area: float, first: int, second: int) -> Interval:
     one, two = area / (2 - area), 2 * area**2 / (1 + area)
     spread = area * (1 - area) + (second - 1) * (one - area**2) + (first - 1) * (two - area**2)
-    margin = float(norm.ppf(0.975)) * math.sqrt(max(spread, 0) / (first * second))
+    margin = float(ndtri(0.975)) * math.sqrt(max(spread, 0) / (first * second))
     return Interval(area, max(0.0, area - margin), min(1.0, area + margin), first + second, "Hanley-McNeil 95%")

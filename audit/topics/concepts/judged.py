@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr
 
 from audit.core.evidence import Array
 from audit.core.statistics import Interval, bootstrap_mean, holm
@@ -112,8 +113,6 @@ def judged_user_concepts(entries: Sequence[TaskResult]) -> list[UserConceptFacts
 def _judged(
     arrays: Mapping[str, Array], label: str, row: int, number: int, examples: NDArray[np.int64]
 ) -> JudgedConcept:
-    from scipy.stats import t
-
     def of(name: str) -> Array:
         return np.asarray(arrays[name][examples, number], np.float64)
 
@@ -121,7 +120,7 @@ def _judged(
     difference = deletion - control
     spread = float(difference.std(ddof=1)) / len(difference) ** 0.5
     statistic = float(difference.mean()) / spread if spread > 0 else float(np.sign(difference.mean())) * np.inf
-    p = float(t.sf(statistic, len(difference) - 1)) if np.isfinite(statistic) else float(statistic < 0)
+    p = float(stdtr(len(difference) - 1, -statistic)) if np.isfinite(statistic) else float(statistic < 0)
     along, random = float(arrays["along"][row, number]), arrays["along_random"][row]
     inside = area = None
     if "inside" in arrays:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import bdtrc
 
 from audit.core.statistics import Interval, clopper_pearson, holm
 from audit.results.run_results import RunResults
@@ -56,7 +56,7 @@ def backgrounds(results: RunResults, role: str, most_hidden: float, most_lost: f
         int(k) for k, count in zip(*np.unique(labels, return_counts=True), strict=True) if count >= _LEAST_OBJECTS
     ]
     tails = [
-        float(stats.binomtest(int(values[labels == k].sum()), int((labels == k).sum()), share, "greater").pvalue)
+        float(bdtrc(int(values[labels == k].sum()) - 1, int((labels == k).sum()), share))
         for k in judged
         for values, share in ((hidden, most_hidden), (lost, most_lost))
     ]
