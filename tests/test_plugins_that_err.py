@@ -16,7 +16,7 @@ from jinja2 import Template
 from audit.adversarial.propose import propose
 from audit.adversarial.run_battery import run_battery
 from audit.config import load_config
-from audit.core import registry
+from audit.core import method_table
 from audit.core.cell import Cell
 from audit.core.errors import AuditError, SetupError, UsageError
 from audit.core.evidence import Evidence, Measurement
@@ -63,7 +63,7 @@ def test_an_attack_that_writes_into_its_images_moves_nothing_the_verifier_measur
     def paint(model: object, batch: Batch, threat: object, generators: object, **settings: object) -> torch.Tensor:
         return batch.images.fill_(0.0)
 
-    monkeypatch.setitem(registry._METHODS, ("attack", "fgsm"), replace(find("attack", "fgsm"), function=paint))
+    monkeypatch.setitem(method_table._METHODS, ("attack", "fgsm"), replace(find("attack", "fgsm"), function=paint))
     before = batch.images.clone()
     outcome = run_battery(model, batch, "linf", [0.01], battery="fgsm")
     assert torch.equal(batch.images, before)
@@ -92,7 +92,7 @@ def test_an_attribution_of_a_wrong_shape_or_of_nan_is_refused(
     maps: torch.Tensor, words: str, model: ModelUnderTest, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = replace(find("attribution", "saliency"), function=lambda *rest, **settings: Attribution(maps))
-    monkeypatch.setitem(registry._METHODS, ("attribution", "saliency"), wrong)
+    monkeypatch.setitem(method_table._METHODS, ("attribution", "saliency"), wrong)
     with pytest.raises(AuditError, match=f"Attribution saliency returned .*{words}"):
         explain_images(model, batch.images, method="saliency")
 
@@ -149,7 +149,7 @@ def failing(*args: object, **settings: object) -> object:
 
 def test_a_check_that_fails_is_a_gap_and_the_others_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        registry._METHODS, ("check", "clean-accuracy"), replace(find("check", "clean-accuracy"), function=failing)
+        method_table._METHODS, ("check", "clean-accuracy"), replace(find("check", "clean-accuracy"), function=failing)
     )
     document = build_document(made_results(), made_config(), made_facts())
     assert document.findings and not document.summary.complete

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from audit.cli.options import command
 from audit.cli.terminal import Terminal, document_path
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from audit.report.run_comparison import RunComparison
 
 
 @command()
@@ -60,7 +65,10 @@ def compare(
                 str(row.newly_right),
                 f"{change.adjusted_p:.2g}",
             )
-        terminal.stdout.print(table)
+        if comparison.changes or not comparison.precision:
+            terminal.stdout.print(table)
+        if comparison.precision:
+            terminal.stdout.print(_precision_table(comparison))
         for verdict in comparison.verdicts:
             about = f" ({escape(verdict.about)})" if verdict.about else ""
             was, is_now = (value or "not run" for value in (verdict.before, verdict.after))
@@ -71,5 +79,25 @@ def compare(
             terminal.stdout.print(f"Written: {escape(str(html))}", soft_wrap=True)
 
     terminal.emit(comparison.model_dump(mode="json"), show)
-    if fail_on_regression and any(change.regressed for change in comparison.changes):
+    if fail_on_regression and comparison.fell:
         raise typer.Exit(1)
+
+
+def _precision_table(comparison: RunComparison) -> Table:
+    """mAP of detectors in both runs."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", "model", "quantity", comparison.before, comparison.after, "difference", "p (Holm)", box=None)
+    for change in comparison.precision:
+        row = change.row
+        table.add_row(
+            "[red]worse[/]" if change.regressed else "",
+            change.role,
+            escape(row.quantity),
+            f"{row.before.estimate:.3f}",
+            f"{row.after.estimate:.3f}",
+            f"{row.difference.estimate:+.3f} ({row.difference.low:+.3f} to {row.difference.high:+.3f})",
+            f"{change.adjusted_p:.2g}",
+        )
+    return table

@@ -18,8 +18,8 @@ class DataConfig(ConfigTable):
         "sample",
         description="sample, digits, shapes[:KEY=VALUE,...], fashion-mnist:DIR, mnist:DIR, cifar10:DIR, folder:DIR, "
         "npz:FILE, manifest:FILE, archive:FILE, webdataset:DIR, hf:DIR, image:FILE[=LABEL], "
-        "and for detectors detection-shapes[:KEY=VALUE,...], coco:FILE.json[,images=DIR], voc:DIR, yolo:DIR; "
-        "`audit methods data-format` explains them",
+        "and for detectors detection-shapes[:KEY=VALUE,...], coco:FILE.json[,images=DIR][,train=FILE.json], voc:DIR, "
+        "yolo:DIR; `audit methods data-format` explains them",
     )
     image_size: Annotated[int | None, Flag("--image-size")] = Field(
         None,

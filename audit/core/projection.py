@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-FlatImages = Float[Tensor, "n values"]
+_Rows = Float[Tensor, "n values"]
 
 
-def onto_l1_ball(delta: FlatImages, eps: float) -> FlatImages:
+def onto_l1_ball(delta: _Rows, eps: float) -> _Rows:
     """Project each row onto the l1 ball of radius eps around 0, by soft thresholding.
 
     The sort-based algorithm of Duchi et al. 2008, "Efficient projections onto the l1-ball for learning in high
@@ -32,7 +32,7 @@ def onto_l1_ball(delta: FlatImages, eps: float) -> FlatImages:
     return _scaled(delta.sign() * (delta.abs() - threshold).clamp(min=0), eps, 1)
 
 
-def onto_l2_ball_and_box(delta: FlatImages, origin: FlatImages, eps: float) -> FlatImages:
+def onto_l2_ball_and_box(delta: _Rows, origin: _Rows, eps: float) -> _Rows:
     """The nearest perturbation whose l2 norm is at most eps and whose image lies in [0, 1].
 
     With a multiplier for the ball, each value is its own problem: t times what was wanted, but not more than there is
@@ -62,7 +62,7 @@ def onto_l2_ball_and_box(delta: FlatImages, origin: FlatImages, eps: float) -> F
     return delta.sign() * _scaled((share * wanted).minimum(room), eps, 2)
 
 
-def onto_l1_ball_and_box(delta: FlatImages, origin: FlatImages, eps: float) -> FlatImages:
+def onto_l1_ball_and_box(delta: _Rows, origin: _Rows, eps: float) -> _Rows:
     """The nearest perturbation whose l1 norm is at most eps and whose image lies in [0, 1].
 
     With a multiplier m for the ball, each value is its own problem: what was wanted less m, at least 0 and not more
@@ -88,7 +88,7 @@ def onto_l1_ball_and_box(delta: FlatImages, origin: FlatImages, eps: float) -> F
     return delta.sign() * _scaled((wanted - multiplier).clamp(min=0).minimum(room), eps, 1)
 
 
-def _scaled(rows: FlatImages, eps: float, order: int) -> FlatImages:
+def _scaled(rows: _Rows, eps: float, order: int) -> _Rows:
     """Rows whose norm exceeds eps, by rounding, made as long as eps; towards 0 nothing leaves the box."""
     size = torch.linalg.vector_norm(rows, ord=order, dim=1, keepdim=True)
     scale: Tensor = (eps / size.clamp(min=1e-12)).clamp(max=1)

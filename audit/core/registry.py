@@ -6,40 +6,20 @@ cell. Other distributions register methods through the entry points `audit.metho
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, Literal, TypeVar
 
-from audit.core.errors import UsageError, unknown_name
 from audit.core.evidence import Better
 from audit.core.method import KINDS as KINDS
 from audit.core.method import Kind as Kind
 from audit.core.method import Method as Method
 from audit.core.method import PassBound as PassBound
-from audit.core.method import first_sentence
-from audit.core.method_families import FAMILIES
+from audit.core.method_table import find as find
+from audit.core.method_table import methods as methods
+from audit.core.method_table import register
 from audit.core.pass_count import PassCount
-from audit.core.plugins import load_methods
-from audit.core.topic import topics
 
 F = TypeVar("F", bound=Callable[..., Any])
-PACKAGES: Mapping[Kind, str] = {
-    "attack": "audit.attacks",
-    "attribution": "audit.attributions",
-    "corruption": "audit.corruptions",
-    "metric": "audit.metrics",
-    "recipe": "audit.training.recipes",
-    "data-format": "audit.data.formats",
-    "model-format": "audit.models.formats",
-    "detection-attack": "audit.attacks.detection",
-    "detection-attribution": "audit.attributions.detection",
-}
-"""The package whose modules are imported to find the methods of a kind."""
-
-_METHODS: dict[tuple[Kind, str], Method] = {}
 
 
 def attack(
@@ -74,7 +54,7 @@ def attack(
         facts: Anything else to know of it.
     """
     declared = {"needs": needs, "norms": norms, "minimal": minimal, "control": control, "passes": passes}
-    return _register(
+    return register(
         "attack", reference, version, wraps, {**declared, "effort": effort, "early_stops": early_stops, **facts}
     )
 
@@ -101,7 +81,7 @@ def detection_attack(
         facts: Anything else to know of it.
     """
     facts = {"needs": needs, "norms": norms, "control": control, "passes": passes, **facts}
-    return _register("detection-attack", reference, version, "", facts)
+    return register("detection-attack", reference, version, "", facts)
 
 
 def attribution(
@@ -146,7 +126,7 @@ def attribution(
         "quality_units": quality_units or {},
         **facts,
     }
-    return _register("attribution", reference, version, wraps, facts)
+    return register("attribution", reference, version, wraps, facts)
 
 
 def detection_attribution(
@@ -167,7 +147,7 @@ def detection_attribution(
         version: Raised when its answers change.
         facts: Anything else to know of it.
     """
-    return _register("detection-attribution", reference, version, "", {"needs": needs, "passes": passes, **facts})
+    return register("detection-attribution", reference, version, "", {"needs": needs, "passes": passes, **facts})
 
 
 def corruption(*, reference: str, group: str, version: str = "1", **facts: Any) -> Callable[[F], F]:
@@ -182,7 +162,7 @@ def corruption(*, reference: str, group: str, version: str = "1", **facts: Any) 
     Returns:
         The decorator, which returns the function as it is.
     """
-    return _register("corruption", reference, version, "", {"group": group, **facts})
+    return register("corruption", reference, version, "", {"group": group, **facts})
 
 
 def metric(*, reference: str, unit: str, better: str, version: str = "1", wraps: str = "") -> Callable[[F], F]:
@@ -198,7 +178,7 @@ def metric(*, reference: str, unit: str, better: str, version: str = "1", wraps:
     Returns:
         The decorator, which returns the function as it is.
     """
-    return _register("metric", reference, version, wraps, {"unit": unit, "better": better})
+    return register("metric", reference, version, wraps, {"unit": unit, "better": better})
 
 
 def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: Any) -> Callable[[F], F]:
@@ -213,7 +193,7 @@ def recipe(*, reference: str, adversarial: bool, version: str = "1", **facts: An
     Returns:
         The decorator, which returns the function as it is.
     """
-    return _register("recipe", reference, version, "", {"adversarial": adversarial, **facts})
+    return register("recipe", reference, version, "", {"adversarial": adversarial, **facts})
 
 
 def study(*, version: str = "1") -> Callable[[F], F]:
@@ -225,7 +205,7 @@ def study(*, version: str = "1") -> Callable[[F], F]:
     Returns:
         The decorator, which returns the function as it is.
     """
-    return _register("study", "", version, "", {})
+    return register("study", "", version, "", {})
 
 
 def check(
@@ -249,7 +229,7 @@ def check(
         The decorator, which returns the function as it is.
     """
     facts = {"title_pass": title_pass, "title_fail": title_fail, "section": section, **facts}
-    return _register("check", reference, version, "", facts)
+    return register("check", reference, version, "", facts)
 
 
 def data_format(
@@ -273,7 +253,7 @@ def data_format(
         The decorator, which returns the function as it is.
     """
     all_facts = {"argument": argument, "images": images, "columns": False, "boxes": False, **facts}
-    return _register("data-format", reference, version, "", all_facts)
+    return register("data-format", reference, version, "", all_facts)
 
 
 def model_format(*, suffixes: tuple[str, ...], reference: str = "", version: str = "1") -> Callable[[F], F]:
@@ -287,62 +267,4 @@ def model_format(*, suffixes: tuple[str, ...], reference: str = "", version: str
     Returns:
         The decorator, which returns the function as it is.
     """
-    return _register("model-format", reference, version, "", {"suffixes": suffixes})
-
-
-def find(kind: Kind, name: str) -> Method:
-    """The method of a name.
-
-    Args:
-        kind: The kind of method.
-        name: Its name, with dashes.
-
-    Raises:
-        UsageError: There is none; the message lists those there are.
-    """
-    _load(kind)
-    prefix, colon, _ = name.partition(":")
-    if colon and (kind, prefix) in FAMILIES:
-        return FAMILIES[kind, prefix](name)
-    try:
-        return _METHODS[kind, name]
-    except KeyError:
-        raise unknown_name(kind, name, (n for k, n in _METHODS if k == kind)) from None
-
-
-def methods(kind: Kind) -> tuple[Method, ...]:
-    """Every method of a kind, sorted by name.
-
-    Args:
-        kind: The kind of method.
-    """
-    _load(kind)
-    return tuple(_METHODS[key] for key in sorted(_METHODS) if key[0] == kind)
-
-
-def _register(kind: Kind, reference: str, version: str, wraps: str, facts: Mapping[str, Any]) -> Callable[[F], F]:
-    def decorate(function: F) -> F:
-        name = function.__name__.replace("_", "-")
-        summary = first_sentence(inspect.getdoc(function) or "")
-        registered = _METHODS.get((kind, name))
-        if registered is not None and registered.function.__module__ != function.__module__:
-            raise UsageError(
-                f"Two {kind}s are called {name!r}: in {registered.function.__module__} and "
-                f"{function.__module__}. Rename one."
-            )
-        _METHODS[kind, name] = Method(kind, name, function, summary, reference, version, wraps, facts)
-        return function
-
-    return decorate
-
-
-@cache
-def _load(kind: Kind) -> None:
-    if kind in ("study", "check"):
-        for topic in topics():
-            topic.load_checks() if kind == "check" else topic.modules(kind)
-    else:
-        package = importlib.import_module(PACKAGES[kind])
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            importlib.import_module(module.name)
-    load_methods(needed=kind != "check")
+    return register("model-format", reference, version, "", {"suffixes": suffixes})

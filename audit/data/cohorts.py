@@ -107,6 +107,16 @@ def _column_notes(kept: Sequence[str], left: Sequence[str], table: str) -> Itera
         )
 
 
+def has_many_texts(cells: Sequence[object]) -> bool:
+    """Whether there are more different texts than a column of groups has.
+
+    Args:
+        cells: Some cells of a column.
+    """
+    texts = {text for cell in cells if isinstance(cell, str) and (text := _text(cell))}
+    return len(texts) > MOST_GROUPS and any(_number(text) is None for text in texts)
+
+
 def cohorts_of(cells: Cells, files: Sequence[Sequence[str]]) -> list[dict[str, NDArray[Any]]]:
     """The columns over the files of each part; a column is one of numbers where it is so in every part.
 

@@ -25,17 +25,17 @@ _ROUNDING = 2.0
 """Pixels by which a box may leave its image without being remarked on: annotations are rounded, and count from 1."""
 _CLIPPED = note(
     "data_boxes_clipped",
-    "{count} boxes reach beyond their image and were cut at its edge, such as in {name}; --strict refuses them.",
+    "{count} boxes were cut at the edge of their image, such as in {name}; --strict refuses them.",
 )
 _DROPPED = note(
     "data_boxes_dropped",
-    "{count} boxes have no area inside their image and were left out, such as in {name}; --strict refuses them.",
+    "{count} boxes were left out for having no area inside their image, such as in {name}; --strict refuses them.",
 )
 _UNREADABLE = note(
     "data_boxes_unreadable",
-    "{count} images are missing or unreadable and were left out, such as {name}; --strict refuses them.",
+    "{count} images were left out as missing or unreadable, such as {name}; --strict refuses them.",
 )
-_EMPTY = note("data_boxes_empty", "{count} images have no object and are kept: whatever is found there is false.")
+_EMPTY = note("data_boxes_empty", "{count} images have no object: whatever is found there is false.")
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,10 @@ def split_of_boxes(images: Iterable[ListedImage], options: LoadOptions, source: 
             kept.append((image, size))
     if not kept:
         first = f": {remarks.unreadable[0]!r} was looked for first" if remarks.unreadable else ""
-        raise DataError(f"{source} lists {total} images and none could be read{first}. Say where they are.")
+        raise DataError(
+            f"{source} lists {total} images and none could be read{first}. Put them where the annotations "
+            "say they are; of a COCO file, coco:FILE.json,images=DIR names their folder."
+        )
 
     def fetch(index: NDArray[np.int64]) -> NDArray[np.uint8]:
         with strict_pillow():

@@ -25,6 +25,7 @@ class SectionContext:
         pictures: Whether the document may hold pictures.
         findings: What the checks of the run conclude.
         images: Pixels of the first images of the audit order, uint8 (N, C, H, W); None where none were kept.
+        ids: Names of the evaluation images, in the audit order.
     """
 
     config: RunConfig
@@ -33,3 +34,4 @@ class SectionContext:
     pictures: bool
     findings: Sequence[Finding] = ()
     images: Array | None = None
+    ids: Sequence[str] = ()

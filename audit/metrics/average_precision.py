@@ -70,11 +70,13 @@ def average_precision(matches: BoxMatches, *, seed: int = 0, resamples: int = RE
             continue
         part = precision_by_class(classes, once)[0]
         values = precision_by_class(classes, drawn).mean(-1)
-        sizes[name] = None if np.isnan(part).all() else _interval(_over(part.mean(-1)), _over(values), matches.images)
+        sizes[name] = (
+            None if np.isnan(part).all() else basic_bootstrap(_over(part.mean(-1)), _over(values), matches.images)
+        )
     return AveragePrecision(
-        mean=_interval(_over(whole.mean(-1)), _over(samples.mean(-1)), matches.images),
-        at_50=_interval(_over(whole[:, _50]), _over(samples[..., _50]), matches.images),
-        at_75=_interval(_over(whole[:, _75]), _over(samples[..., _75]), matches.images),
+        mean=basic_bootstrap(_over(whole.mean(-1)), _over(samples.mean(-1)), matches.images),
+        at_50=basic_bootstrap(_over(whole[:, _50]), _over(samples[..., _50]), matches.images),
+        at_75=basic_bootstrap(_over(whole[:, _75]), _over(samples[..., _75]), matches.images),
         by_size=sizes,
         by_class=whole.mean(-1),
         recall=float(_over(_recall(matches.by_size["all"]))),
@@ -100,7 +102,7 @@ def paired_difference_of_map(
     if np.isnan(a) or np.isnan(b):
         return None
     one, two = (resampled_precision(matches, drawn) for matches in (first, second))
-    return _interval(np.asarray(a - b), np.asarray(one - two), first.images, least=-1.0)
+    return basic_bootstrap(np.asarray(a - b), np.asarray(one - two), first.images, least=-1.0)
 
 
 def mean_precision(matches: BoxMatches) -> float:
@@ -236,10 +238,10 @@ def ratio_over_images(
     drawn = resampled_counts(len(numerators), seed, resamples)
     above, below = drawn @ numerators, drawn @ denominators
     samples = np.divide(above, below, out=np.full(resamples, np.nan), where=below > 0)
-    return _interval(np.asarray(numerators.sum() / denominators.sum()), samples, len(numerators), most=most)
+    return basic_bootstrap(np.asarray(numerators.sum() / denominators.sum()), samples, len(numerators), most=most)
 
 
-def _interval(
+def basic_bootstrap(
     estimate: NDArray[np.float64],
     samples: NDArray[np.float64],
     images: int,
@@ -247,6 +249,15 @@ def _interval(
     least: float = 0.0,
     most: float = 1.0,
 ) -> Interval:
+    """The basic (reflected) bootstrap interval: as far on the other side of the estimate as the samples' quantiles lie.
+
+    Args:
+        estimate: Of all images, ().
+        samples: Of each bootstrap sample, (B,); NaN where it has none.
+        images: How many there are.
+        least: What the quantity cannot fall below.
+        most: What it cannot exceed.
+    """
     tail = (1 - LEVEL) / 2
     lower, upper = np.nanquantile(samples, [tail, 1 - tail])
     value = float(estimate)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.core.statistics import LEVEL, Interval
-from audit.metrics.average_precision import resampled_counts, resampled_precision
+from audit.core.statistics import Interval
+from audit.metrics.average_precision import basic_bootstrap, resampled_counts, resampled_precision
 from audit.metrics.box_matching import BoxMatches
 
 _RESAMPLED = 200
@@ -37,11 +37,7 @@ def relative_precision(
     drawn = resampled_counts(clean.images, seed, resamples)
     estimate = _share(clean, changed, once)[0]
     samples = _share(clean, changed, drawn)
-    tail = (1 - LEVEL) / 2
-    lower, upper = np.nanquantile(samples, [tail, 1 - tail])
-    low, high = max(0.0, 2 * estimate - upper), 2 * estimate - lower
-    name = f"basic bootstrap over images {LEVEL:.0%}"
-    return Interval(float(estimate), float(min(low, estimate)), float(max(high, estimate)), clean.images, name)
+    return basic_bootstrap(np.asarray(estimate), samples, clean.images, most=np.inf)
 
 
 def _share(clean: BoxMatches, changed: Sequence[BoxMatches], drawn: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -86,6 +86,11 @@ def _torchvision_names() -> list[str]:
 
 def _torchvision(name: str) -> Builder:
     models = importlib.import_module("torchvision.models")
+    if name.partition(":")[0] in models.list_models(module=models.detection):
+        raise UsageError(
+            f"'torchvision:{name}' is a detector's architecture, and the run is of a classifier: give --task detection "
+            "and images with boxes, or a classifier's architecture."
+        )
     if name not in _torchvision_names():
         raise unknown_name("torchvision architecture", name, _torchvision_names())
     # Both warn unless told whether to draw their own weights.

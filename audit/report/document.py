@@ -73,7 +73,13 @@ def build_document(results: RunResults, config: RunConfig, metadata: RunMetadata
     items = gallery(results, metadata) if config.report.images else []
     findings = by_severity([_completed(f, items, metadata.subject) for f in run_checks(results, config, on_fault)])
     context = SectionContext(
-        config, metadata.classes, model_roles(results), config.report.images, findings, metadata.gallery
+        config,
+        metadata.classes,
+        model_roles(results),
+        config.report.images,
+        findings,
+        metadata.gallery,
+        metadata.ids,
     )
     rows = _topic_rows(results, context, on_fault)
     document = document_type()(

@@ -30,6 +30,7 @@ from audit.report.topic_parts import OnPartFault, topic_part
 from audit.report.trends import numbered, trend_chart, trends
 from audit.report.view import build_view
 from audit.topics.compression.section import LatencyRow
+from audit.topics.detection_comparison.view import named_quantity
 
 
 def render_html(
@@ -162,7 +163,7 @@ def page_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["topic_part"] = topic_part
+    environment.globals |= {"topic_part": topic_part, "named_quantity": named_quantity}
     environment.filters |= {
         "name": _name,
         "seen": lambda text: visible(str(text)),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,6 +22,7 @@ from audit.document.schema import (
     GalleryItem,
     OutcomeRow,
 )
+from audit.report.precision_changes import RunPrecisionChange, precision_changes, unpaired_precision
 from audit.report.version_boundaries import boundaries_crossed
 from audit.topics.comparison.section import ComparisonRow, common_look, compare_outcomes
 from audit.topics.robustness.section import RobustnessPart
@@ -48,6 +50,9 @@ class Change(DocumentModel):
     regressed: bool
     newly_wrong: list[str]
     newly_right: list[str]
+
+
+_Changed = TypeVar("_Changed", Change, RunPrecisionChange)
 
 
 class VerdictChange(DocumentModel):
@@ -97,6 +102,7 @@ class RunComparison(DocumentModel):
         after: Name of the second run.
         shared_examples: Number of examples in both.
         changes: Each quantity of each model, regressions first.
+        precision: mAP of each detector in each condition, regressions first.
         verdicts: Findings whose verdicts differ, regressions first.
         agreement: Agreement of the maps, by model and method.
         unpaired: What both runs measured but in different ways, so that it is not compared.
@@ -108,6 +114,7 @@ class RunComparison(DocumentModel):
     after: str
     shared_examples: int
     changes: list[Change]
+    precision: list[RunPrecisionChange] = Field(default_factory=list)
     verdicts: list[VerdictChange]
     agreement: list[Agreement]
     unpaired: list[Note] = Field(default_factory=list)
@@ -116,7 +123,12 @@ class RunComparison(DocumentModel):
     @property
     def regressed(self) -> bool:
         """Whether a quantity fell beyond chance, or a verdict got worse."""
-        return any(change.regressed for change in self.changes) or any(change.regressed for change in self.verdicts)
+        return self.fell or any(change.regressed for change in self.verdicts)
+
+    @property
+    def fell(self) -> bool:
+        """Whether a quantity fell beyond chance."""
+        return any(c.regressed for c in self.changes) or any(c.regressed for c in self.precision)
 
 
 def compare_documents(
@@ -140,16 +152,19 @@ def compare_documents(
         )
     unpaired = dict(_other_attacks(before, after))
     changes = _holm(
-        [change for change in _changes(before, after) if (change.role, change.row.quantity) not in unpaired]
+        [change for change in _changes(before, after) if (change.role, change.row.quantity) not in unpaired],
+        lambda change: change.row.difference,
     )
+    precision = _holm(precision_changes(before, after), lambda change: change.row.difference.estimate)
     return RunComparison(
         before=names[0],
         after=names[1],
         shared_examples=len(shared),
         changes=sorted(changes, key=lambda change: (not change.regressed, change.row.difference)),
+        precision=sorted(precision, key=lambda change: (not change.regressed, change.row.difference.estimate)),
         verdicts=sorted(_verdicts(before, after), key=lambda change: not change.regressed),
         agreement=list(_agreement(before, after)),
-        unpaired=list(unpaired.values()),
+        unpaired=[*unpaired.values(), *unpaired_precision(before, after)],
         versions=list(boundaries_crossed(before.protocol.environment, after.protocol.environment)),
     )
 
@@ -214,7 +229,7 @@ def _by_example(row: OutcomeRow, ids: list[str]) -> dict[str, bool]:
     return {name: bit == "1" for name, bit in zip(names, row.outcomes, strict=True)}
 
 
-def _holm(changes: list[Change]) -> list[Change]:
+def _holm(changes: list[_Changed], difference: Callable[[_Changed], float]) -> list[_Changed]:
     """Adjust the p-values by the step-down method of Holm 1979, and mark significant falls as regressions."""
     adjusted: dict[int, float] = {}
     floor = 0.0
@@ -224,7 +239,7 @@ def _holm(changes: list[Change]) -> list[Change]:
         adjusted[i] = floor
     return [
         change.model_copy(
-            update={"adjusted_p": adjusted[i], "regressed": adjusted[i] < SIGNIFICANT and change.row.difference < 0}
+            update={"adjusted_p": adjusted[i], "regressed": adjusted[i] < SIGNIFICANT and difference(change) < 0}
         )
         for i, change in enumerate(changes)
     ]

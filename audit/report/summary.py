@@ -160,7 +160,11 @@ def localised_text(finding: Finding, locale: Locale) -> dict[str, str]:
     templates = {key.removeprefix(prefix): text for key, text in locale.texts.items() if key.startswith(prefix)}
     values: Mapping[str, CheckValue] = {
         **{name: _translated(value, locale) for name, value in finding.values.items()},
-        **({"method": locale.method(str(finding.values["identifier"]))} if "identifier" in finding.values else {}),
+        **{
+            word: locale.method(str(finding.values[key]))
+            for word, key in (("method", "identifier"), ("corruption", "corruption_name"))
+            if key in finding.values
+        },
         "role": locale.name("role", finding.role),
     }
     try:

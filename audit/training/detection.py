@@ -78,7 +78,9 @@ class DetectionModule(TrainingModule):
         return True
 
     def _losses(self, images: Images, objects: Sequence[Objects]) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+        if not self.autocast:
+            return self.net.losses(images, objects)
+        with torch.autocast(images.device.type, torch.bfloat16):
             return self.net.losses(images, objects)
 
     def _detected(self, images: Images) -> list[Detections]:

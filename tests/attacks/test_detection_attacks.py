@@ -17,7 +17,15 @@ from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
 from audit.models.detectors.under_test import DetectorUnderTest
-from tests.made_detectors import noise_images, some_objects, wrapped_detector
+from tests.made_detectors import (
+    DETECTED,
+    DETECTOR_SHAPE,
+    DETECTORS,
+    noise_images,
+    some_objects,
+    wrapped_detector,
+)
+from tests.pretended_device import on_both
 
 NAMES = [method.name for method in methods("detection-attack") if method.facts["norms"]]
 AIMS_BY_HAND = ["vanish", "fabricate", "mislabel", "untargeted"]
@@ -55,6 +63,22 @@ def test_contract(name: str, norm: str) -> None:
     assert counter.forwards <= 3 * most.forwards
     assert counter.backwards <= 3 * most.backwards
     assert detector.fingerprint() == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_device_gives_the_same_proposals(name: str) -> None:
+    method, batch = find("detection-attack", name), _batch(2, 1)
+    settings = {**method.settings(), **({"steps": 2} if "steps" in method.defaults else {})}
+
+    def proposals(device: torch.device) -> torch.Tensor:
+        form = DETECTORS["fcos-small"]()
+        detector = DetectorUnderTest(form, classes=DETECTED, input_shape=DETECTOR_SHAPE, device=device)
+        draws = Generators(_generators(batch).keys.to(device))
+        images: torch.Tensor = method.function(detector, batch, LINF, draws, **settings)
+        return images.to(device)
+
+    here, there = on_both(proposals)
+    assert ((here - there).abs() < 1e-3).float().mean() > 0.98
 
 
 @pytest.mark.parametrize("aim", AIMS)

@@ -28,6 +28,8 @@ EVERYWHERE = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
 class WeighedForm(DetectorForm):
     """One box over the whole image, found with the score sigmoid(a weighted sum of the pixels)."""
 
+    weight: Tensor
+
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
@@ -149,6 +151,6 @@ def test_a_patch_is_the_same_again_and_leaves_the_detector_as_it_was(on_objects:
     assert float(paint.min()) >= 0 and float(paint.max()) <= 1
     order = torch.tensor([2, 0, 3, 1])
     shuffled = batch.select(order)
-    there = replace(threat, objects=shuffled.objects) if isinstance(threat, PatchOnObjects) else threat
+    there = replace(threat, objects=shuffled.objects or ()) if isinstance(threat, PatchOnObjects) else threat
     moved = detector_patch(detector, shuffled, there, _draws(shuffled), steps=3, images_a_step=2)
     assert float(((moved - paint).abs() > 1e-4).float().mean()) < 0.01  # rounding may turn a sign

@@ -12,6 +12,7 @@ from audit.attributions.attention_rollout import rollout
 from audit.core.errors import NotApplicable
 from audit.explanation.run import explain_images
 from audit.models.under_test import ModelUnderTest
+from tests.pretended_device import on_both
 
 
 class Transformer(nn.Module):
@@ -64,6 +65,20 @@ def test_map_is_the_product_of_the_attentions(class_token: bool) -> None:
     coarse = whole[:, 0, 1:] if class_token else whole.mean(1)
     expected = nn.functional.interpolate(coarse.reshape(3, 1, 4, 3), size=(12, 9), mode="bilinear")
     assert torch.allclose(found.attributions, expected.detach(), atol=1e-5)
+
+
+def test_another_device_gives_the_same_map() -> None:
+    torch.manual_seed(0)
+    net = Transformer(True).eval()
+
+    def maps(device: torch.device) -> Tensor:
+        model = ModelUnderTest(net, classes="abc", input_shape=(1, 12, 9), device=device)
+        found = explain_images(model, IMAGES.to(device), method="attention-rollout").attributions
+        assert found is not None
+        return found
+
+    here, there = on_both(maps)
+    torch.testing.assert_close(here, there, atol=1e-5, rtol=1e-4)
 
 
 def test_even_attention_gives_an_even_map() -> None:

@@ -15,7 +15,9 @@ from audit.explanation.box_gradients import one_row_a_box
 from audit.explanation.detection_targets import log_odds_of, still_found
 from audit.masking.soft_masks import draw_soft_masks
 from audit.metrics.detection_errors import iou
-from tests.made_detectors import DETECTOR_SHAPE, noise_images, wrapped_detector
+from audit.models.detectors.under_test import DetectorUnderTest
+from tests.made_detectors import DETECTED, DETECTOR_SHAPE, DETECTORS, noise_images, wrapped_detector
+from tests.pretended_device import on_both
 
 NAMES = [method.name for method in methods("detection-attribution")]
 FEW = {"d-rise": {"samples": 8}, "box-smooth-grad": {"samples": 2}}
@@ -50,6 +52,23 @@ def test_contract(name: str, detector_name: str) -> None:
     alone = method.function(detector, images[1:], targets[1:], Generators(_generators(2).keys[1:]), **settings)
     torch.testing.assert_close(alone[0], maps[1], rtol=1e-3, atol=1e-5 * float(maps[1].abs().max()))
     assert detector.fingerprint() == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_device_gives_the_same_maps(name: str) -> None:
+    method, images = find("detection-attribution", name), noise_images(2)
+    settings = {**method.settings(), **FEW.get(name, {})}
+    targets = _targets(wrapped_detector("fcos-small").detect(images), 1, 1)
+
+    def maps(device: torch.device) -> Tensor:
+        form = DETECTORS["fcos-small"]()
+        detector = DetectorUnderTest(form, classes=DETECTED, input_shape=DETECTOR_SHAPE, device=device)
+        there = [Detections(t.boxes.to(device), t.labels.to(device), t.scores.to(device)) for t in targets]
+        draws = Generators(_generators(2).keys.to(device))
+        return torch.cat(method.function(detector, images, there, draws, **settings))
+
+    here, there = on_both(maps)
+    torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-4 * float(here.abs().max()))
 
 
 def test_d_rise_equals_a_plain_loop_over_the_same_masks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -52,11 +53,11 @@ def exact_l2(net: Shifted, images: Tensor, labels: Tensor) -> Tensor:
     return (gaps / norms).masked_fill(F.one_hot(labels, 5).bool(), float("inf")).amin(1)
 
 
-def foolbox_pgd(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def foolbox_pgd(net: nn.Module, images: Tensor, labels: Tensor, steps: int = 5) -> Tensor:
     import foolbox
 
     wrapped = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
-    return foolbox.attacks.LinfPGD(steps=5)(wrapped, images, labels, epsilons=EPS)[1]
+    return foolbox.attacks.LinfPGD(steps=steps)(wrapped, images, labels, epsilons=EPS)[1]
 
 
 def torchattacks_pgd(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -76,10 +77,17 @@ def art_pgd(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return torch.from_numpy(attack.generate(images.numpy(), labels.numpy()))
 
 
-def advlib_pgd(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def advlib_pgd(net: nn.Module, images: Tensor, labels: Tensor, steps: int = 5) -> Tensor:
     from adv_lib.attacks import pgd_linf
 
-    return pgd_linf(net, images, labels, ε=EPS, steps=5)
+    return pgd_linf(net, images, labels, ε=EPS, steps=steps)
+
+
+def pyautoattack(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    from pyautoattack import AutoAttack
+
+    attack = AutoAttack(net, norm="Linf", eps=EPS, version="standard", seed=0, device="cpu")
+    return attack.run_standard_evaluation(images, labels, batch_size=32)[0]
 
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -104,6 +112,25 @@ def beyond_eps(attack: Attack) -> Callable[[int], str]:
         net, images, labels = linear_case(seed)
         distance = (attack(net, images, labels).double() - images.double()).abs().amax((1, 2, 3))
         return "some images beyond eps" if bool((distance > EPS).any()) else "all within eps"
+
+    return answer
+
+
+def robust_accuracy(attack: Attack) -> Callable[[int], str]:
+    def answer(seed: int) -> str:
+        """Beside the exact one: every pixel moves by eps against the nearest class, and no pixel meets the box."""
+        net, images, labels = linear_case(seed)
+        logits, weights = net(images).detach(), net.linear.weight.detach()
+        gaps = (
+            logits.gather(1, labels[:, None]) - logits - EPS * (weights[labels][:, None] - weights[None]).abs().sum(2)
+        )
+        exact = int((gaps.masked_fill(F.one_hot(labels, 5).bool(), 1.0) > 0).all(1).sum())
+        try:
+            found = int((net(attack(net, images, labels)).argmax(1) == labels).sum())
+        except (RuntimeError, IndexError, ValueError) as fault:
+            return f"{type(fault).__name__}: {str(fault).splitlines()[0][:70]}"
+        extra = found - exact
+        return "exact" if extra == 0 else f"too high by {'1 or 2' if extra < 3 else '3 or more'} of 32 images"
 
     return answer
 
@@ -204,6 +231,9 @@ _EPS = "is every image of linf PGD within eps in exact arithmetic"
 _EPS_RIGHT = "within (audit re-projects and re-measures in float64)"
 _SURE = "logits x 10,000, the same decisions: PGD on cross-entropy breaks"
 _SURE_RIGHT = "as many (audit adds margin losses, and reads inconclusive where gradients vanish)"
+_EXACT = "robust accuracy of a linear net of five classes, beside the exact one"
+"""foolbox's and adv-lib's steps are a 30th of eps by default, so they get 40."""
+_EXACT_RIGHT = "exact (audit tests every attack against such distances)"
 _BYTES = "a minimal adversarial image is stored in 8 bits and read again"
 _BYTES_RIGHT = "it need not be (audit asks the stored bytes: its honesty check)"
 ATTACK_ROWS: tuple[tuple[str, str, Callable[[int], str], str], ...] = (
@@ -218,6 +248,13 @@ ATTACK_ROWS: tuple[tuple[str, str, Callable[[int], str], str], ...] = (
     ("foolbox", _SURE, certain(foolbox_pgd), _SURE_RIGHT),
     ("torchattacks", _SURE, certain(torchattacks_pgd), _SURE_RIGHT),
     ("adversarial-robustness-toolbox", _SURE, certain(art_pgd), _SURE_RIGHT),
+    ("adv-lib", _SURE, certain(advlib_pgd), _SURE_RIGHT),
+    ("foolbox", _EXACT, robust_accuracy(partial(foolbox_pgd, steps=40)), _EXACT_RIGHT),
+    ("torchattacks", _EXACT, robust_accuracy(torchattacks_pgd), _EXACT_RIGHT),
+    ("adversarial-robustness-toolbox", _EXACT, robust_accuracy(art_pgd), _EXACT_RIGHT),
+    ("adv-lib", _EXACT, robust_accuracy(partial(advlib_pgd, steps=40)), _EXACT_RIGHT),
+    ("pyautoattack", _STATE, state_afterwards(pyautoattack), _STATE_RIGHT),
+    ("pyautoattack", _EXACT, robust_accuracy(pyautoattack), _EXACT_RIGHT),
     ("foolbox", "DeepFool with a targeted criterion", foolbox_targeted, "an error, or the target (audit: an error)"),
     ("foolbox", "C&W that finds nothing, `epsilons=None`", foolbox_black, "the image, no success"),
     ("torchattacks", "C&W, 100 added to all logits", torchattacks_constant(100.0), "the same as with -100"),

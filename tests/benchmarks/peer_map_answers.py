@@ -141,7 +141,42 @@ def lime_segments(seed: int) -> str:
     return f"{len(np.unique(explained.segments))} segments"
 
 
+class Watched(nn.Module):
+    """A net that remembers the lowest and the highest pixel it was asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.low, self.high = Functional(module=True), 1.0, 0.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.low, self.high = min(self.low, float(images.min())), max(self.high, float(images.max()))
+        return self.inner(images)
+
+
+def quantus_metric(name: str, **options: object) -> Callable[[int], str]:
+    def answer(seed: int) -> str:
+        import quantus
+
+        net = Watched().eval()
+        images = np.random.default_rng(seed).random((4, 1, 4, 4)).astype(np.float32)
+        labels = np.zeros(4, dtype=int)
+        maps = np.random.default_rng(seed + 1).normal(size=(4, 1, 4, 4)).astype(np.float32)
+        metric = getattr(quantus, name)(disable_warnings=True, **options)
+        try:
+            scores = metric(
+                net, images, labels, maps, explain_func=quantus.explain, explain_func_kwargs={"method": "Saliency"}
+            )
+        except (AttributeError, ImportError, TypeError, ValueError) as fault:
+            return f"{type(fault).__name__}: {str(fault).splitlines()[0][:80]}"
+        asked = "pixels below 0 or above 1 asked" if net.low < 0 or net.high > 1 else "pixels in [0, 1] asked"
+        return asked + (", a score" if np.isfinite(np.asarray(scores, float)).all() else ", no finite score")
+
+    return answer
+
+
 _CALLED = "the same net with F.relu in place of nn.ReLU"
+_AREA = quantus_metric("PixelFlipping", features_in_step=4, return_auc_per_sample=True)
+_WITHIN = "pixels in [0, 1] asked"
 MAP_ROWS: tuple[tuple[str, str, Callable[[int], str], str], ...] = (
     ("captum", "integrated gradients, trapezoid, 20 steps, linear net", captum_rule("riemann_trapezoid"), "1.00 of it"),
     ("captum", f"DeepLift, {_CALLED}", captum_functional("DeepLift"), "the same map"),
@@ -152,5 +187,7 @@ MAP_ROWS: tuple[tuple[str, str, Callable[[int], str], str], ...] = (
     ("shap", "DeepExplainer, in-place ReLU", shap_deep, "an answer, or an error and the net as found"),
     ("grad-cam", "Grad-CAM of a class with weights 1 and of one with 1e-6", grad_cam_scale, "scales a million apart"),
     ("zennit", f"guided backpropagation, {_CALLED}", zennit_functional, "the same map"),
+    ("quantus", "area under pixel flipping", _AREA, "a score"),
+    ("quantus", "largest sensitivity of images in [0, 1]", quantus_metric("MaxSensitivity", nr_samples=5), _WITHIN),
     ("lime", "default segments of a photograph at 32x32", lime_segments, "some dozens"),
 )

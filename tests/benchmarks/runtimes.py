@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +42,11 @@ NARROW = {"AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", 
 """Sets of instructions, by the variables that limit torch, oneDNN and MKL to them."""
 
 
-def trained(name: str) -> tuple[nn.Module, Tensor, Tensor]:
-    """A net of the zoo after three epochs on 3,000 images, and test images with labels."""
-    dataset = load_dataset("sample", train_examples=3000)
+def trained(name: str, taught: int, asked: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """A net of the zoo after three epochs on so many images, and so many test images with labels."""
+    dataset = load_dataset("sample", train_examples=taught)
     assert dataset.train is not None
-    train, test = dataset.train.batch(slice(0, 3000)), dataset.test.batch(slice(0, IMAGES))
+    train, test = dataset.train.batch(slice(0, taught)), dataset.test.batch(slice(0, asked))
     torch.manual_seed(0)
     net = build(name, classes=len(dataset.classes), input_shape=dataset.shape, seed=0)
     optimiser = torch.optim.Adam(net.parameters(), 2e-3)
@@ -75,7 +75,8 @@ def runtimes(net: nn.Module, images: Tensor, folder: Path) -> Iterator[tuple[str
     yield "torch, one image at a time", lambda: lambda x: torch.cat([net(one[None]) for one in x])
     yield "torch, two threads", lambda: _threads(net, 2)
     yield "torch, float64", lambda: lambda x: _copy(net).double()(x.double())
-    yield "batch norm folded", lambda: _folded(net)
+    if any(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()):
+        yield "batch norm folded", lambda: _folded(net)
     yield "torch.compile", lambda: torch.compile(_copy(net))
     yield "torch.export", lambda: _exported(net, images)
     yield "ONNX, loaded by audit", lambda: _converted(net, images, folder)
@@ -112,8 +113,6 @@ def _threads(net: nn.Module, count: int) -> Runtime:
 
 
 def _folded(net: nn.Module) -> Runtime:
-    if not any(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()):
-        raise LookupError("no batch norm")
     from torch.fx.experimental.optimization import fuse
 
     return fuse(_copy(net))
@@ -198,9 +197,9 @@ def agreement(one: Tensor | None, other: Tensor | None) -> str:
     return f"{min(values):.4f}" if values else "flat"
 
 
-def rows(name: str) -> Iterator[str]:
+def rows(name: str, taught: int, asked: int, skipped: Sequence[str]) -> Iterator[str]:
     """The table's rows of one net."""
-    net, images, labels = trained(name)
+    net, images, labels = trained(name, taught, asked)
     model = audit.wrap(net, classes=10, input_shape=(1, 28, 28), device="cpu")
     outcome = audit.robustness(model, images, labels, audit.ThreatModel("linf", EPS))
     with torch.no_grad():
@@ -213,6 +212,8 @@ def rows(name: str) -> Iterator[str]:
     yield f"| {name} | images: {len(images)} | | {len(images)} | {len(attacked)} | {len(edge)} | | |"
     with tempfile.TemporaryDirectory() as folder:
         for runtime, make in runtimes(net, images, Path(folder)):
+            if runtime in skipped:
+                continue
             try:
                 run = make()
                 with torch.no_grad():
@@ -253,10 +254,14 @@ def _in_process(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("nets", nargs="*", default=NETS)
+    parser.add_argument("--images", type=int, default=IMAGES, help="test images asked and attacked")
+    parser.add_argument("--skip", nargs="*", default=[], help="runtimes to leave out, by name")
+    parser.add_argument("--train-images", type=int, default=3000)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     print("| net | runtime | logits | images | adversarial | boundary | gradient map | occlusion map |")
     print("|---|---|---|---|---|---|---|---|")
-    for chosen in parser.parse_args().nets:
-        for line in rows(chosen):
+    options = parser.parse_args()
+    for chosen in options.nets:
+        for line in rows(chosen, options.train_images, options.images, options.skip):
             print(line, flush=True)

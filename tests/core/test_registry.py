@@ -1,7 +1,7 @@
 import pytest
 
 from audit.core.errors import UsageError
-from audit.core.registry import Method, _register, find, methods
+from audit.core.registry import Method, find, methods, register
 
 
 def test_an_unknown_method_lists_those_that_exist() -> None:
@@ -29,7 +29,7 @@ def test_two_methods_may_not_share_a_name() -> None:
         """Another."""
 
     with pytest.raises(UsageError, match="Two attacks"):
-        _register("attack", "", "1", "", {})(pgd)
+        register("attack", "", "1", "", {})(pgd)
 
 
 @pytest.mark.parametrize("kind", ["attack", "attribution", "corruption", "recipe", "study", "check", "data-format"])

@@ -61,6 +61,18 @@ def test_intervals_of_a_share_are_those_of_scipy(drawn: tuple[int, int], level: 
         assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-11)
 
 
+@pytest.mark.parametrize("n", [1, 2, 10, 1000, 10**6])
+def test_bounds_at_none_and_at_all_are_the_closed_forms_and_never_leave_the_unit_interval(n: int) -> None:
+    for interval, far in ((wilson, Z**2 / (n + Z**2)), (clopper_pearson, 1 - 0.025 ** (1 / n))):
+        none, every = interval(0, n), interval(n, n)
+        assert (none.low, none.estimate, every.estimate, every.high) == (0, 0, 1, 1)
+        assert none.high == pytest.approx(far, rel=1e-6) and 1 - every.low == pytest.approx(far, rel=1e-6)
+        ks = sorted({0, 1, n // 2, max(n - 1, 0), n})
+        ends = [(interval(k, n).low, interval(k, n).high) for k in ks]
+        assert ends == sorted(ends), "more successes never lower a bound"
+        assert [high for _, high in ends] == sorted(high for _, high in ends)
+
+
 def test_an_interval_of_nothing_is_refused() -> None:
     for k, n in ((0, 0), (3, 2), (-1, 4)):
         with pytest.raises(UsageError, match="no interval"):

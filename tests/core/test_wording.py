@@ -14,6 +14,7 @@ from audit.document.locale import load_locale
         ("Only 1 training images were read.", "Only 1 training image was read."),
         ("1 classes of 28x28 images", "1 class of 28x28 images"),
         ("1 queries, 1 batches", "1 query, 1 batch"),
+        ("1 boxes stand for a crowd", "1 box stands for a crowd"),
         (
             "11 images, 0.1 images, 2,1 images, 1 of 5 images, -1 images",
             "11 images, 0.1 images, 2,1 images, 1 of 5 images, -1 images",

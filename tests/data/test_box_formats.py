@@ -81,6 +81,28 @@ def test_the_fingerprint_follows_pixels_and_boxes(tmp_path: Path) -> None:
     assert load(source).test.fingerprint != first
 
 
+def test_a_second_coco_file_gives_the_training_images(tmp_path: Path) -> None:
+    source, content = write_coco(tmp_path, coco_content()), coco_content()
+    write_images(tmp_path / "more")
+    content["images"] = content["images"][:2]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    dataset = load(f"{source},train={tmp_path / 'train.json'},train-images={tmp_path / 'more'}")
+    assert len(dataset.test) == 3 and dataset.train is not None and len(dataset.train) == 2
+    first = dataset.train.batch([0])
+    assert first.objects is not None and first.objects[0].labels.tolist() == [1, 0]
+    content["categories"] = [{"id": 44, "name": "wolf"}, {"id": 3, "name": "cat"}]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"train.json lists other categories than instances_val.json"):
+        load(f"{source},train={tmp_path / 'train.json'}")
+
+
+def test_two_categories_of_one_number_are_refused(tmp_path: Path) -> None:
+    content = coco_content()
+    content["categories"].append({"id": 44, "name": "again"})
+    with pytest.raises(DataError, match="two categories of the number 44"):
+        load(write_coco(tmp_path, content))
+
+
 @pytest.mark.parametrize(
     ("box", "kept", "key"),
     [

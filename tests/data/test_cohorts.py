@@ -18,6 +18,7 @@ from PIL import Image
 
 from audit.core.image_options import ORIGINAL_ASPECT, ORIGINAL_SIDE
 from audit.data.cohorts import cohorts_fingerprint, group_columns
+from audit.data.formats import hf_tables
 from audit.data.load import load_dataset
 
 SITES = ("north", "south")
@@ -242,3 +243,26 @@ def test_whole_numbers_that_tell_every_image_apart_are_identifiers_by_their_name
     assert (name in cells) == kept
     repeated, _ = group_columns(files, [(name, [n // 2 * 7 % 11 for n in range(30)])], labels, "list.csv")
     assert name in repeated
+
+
+def test_long_texts_of_a_table_are_not_read_beyond_its_first_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, asked = 240, list[tuple[int, str]]()
+    columns = {
+        "image": [picture(n % 20) for n in range(count)],
+        "label": [n % 2 for n in range(count)],
+        "caption": [f"a picture, number {n}" for n in range(count)],
+        "weight": [str(n * 0.37) for n in range(count)],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "test.parquet", row_group_size=60)
+    read = hf_tables._Parquet.read
+
+    def spied(file: hf_tables._Parquet, group: int, column: str) -> Any:
+        asked.append((group, column))
+        return read(file, group, column)
+
+    monkeypatch.setattr(hf_tables._Parquet, "read", spied)
+    dataset = load_dataset(f"hf:{tmp_path}")
+    assert sorted(dataset.test.cohorts) == ["weight"] and "caption" in " ".join(map(str, dataset.notes))
+    assert {group for group, column in asked if column == "caption"} == {0}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from audit.config import DataConfig
-from audit.core import registry
+from audit.core import method_table
 from audit.core.errors import UsageError
 from audit.core.registry import data_format, methods
 from audit.data.arrays import array_split
@@ -56,7 +56,7 @@ def stripes() -> Iterator[None]:
         return Dataset("stripes", ("a", "b"), (1, 8, 8), split)
 
     yield
-    del registry._METHODS["data-format", "stripes"]
+    del method_table._METHODS["data-format", "stripes"]
 
 
 def test_a_format_from_outside_is_loaded_resized_and_listed(stripes: None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from cleanlab.count import estimate_joint
@@ -13,8 +15,10 @@ from sklearn.metrics import average_precision_score
 
 from audit.data.health.held_out_scores import FOLDS, held_out_scores
 from audit.data.health.label_noise import label_noise
-from audit.data.health.signature import signatures_of
+from audit.data.health.signature import sign_splits, signatures_of
 from audit.data.load import load_dataset
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 def flipped(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -66,6 +70,19 @@ def test_it_ranks_no_worse_than_cleanlab_and_counts_better() -> None:
     assert average_precision_score(wrong, noise.wrong) >= theirs - 0.001
     assert abs(noise.share.estimate - 0.05) < 0.015
     assert abs(noise.share.estimate - 0.05) < abs(1 - np.trace(joint) - 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_three_thousand_flips_in_all_of_fashion_mnist_are_ranked_well_and_no_worse_than_by_cleanlab() -> None:
+    train = load_dataset(f"fashion-mnist:{DEBIAN}").train
+    assert train is not None and len(train) == 60_000
+    labels, wrong = flipped(train.labels, 0.05, 0)
+    scores = held_out_scores(sign_splits([train]).coefficients, labels, classes=10, seed=0)
+    ours = average_precision_score(wrong, label_noise(scores, labels).wrong)
+    probabilities = softmax(8 * scores.astype(np.float64), axis=1)
+    theirs = average_precision_score(wrong, -get_label_quality_scores(labels, probabilities))
+    assert ours >= 0.8 and ours >= theirs - 0.001
 
 
 def test_clean_garments_have_next_to_no_wrong_labels() -> None:

@@ -55,3 +55,17 @@ def test_calibration_interval_holds_its_estimate_and_shrinks_with_examples() -> 
         return found.high - found.low
 
     assert width(4000) < width(100)
+
+
+def test_a_calibrated_model_seems_off_on_few_images_and_its_lower_bound_rarely_does() -> None:
+    """Labels drawn from the confidences: the error is that of drawing them alone, and must not fail a model."""
+    rng = np.random.default_rng(3)
+    errors, failed = [], 0
+    for _ in range(40):
+        logits = rng.normal(0, 2, (100, 4))
+        labels = np.array([rng.choice(4, p=row) for row in probabilities(logits)])
+        found = calibration_error(logits, labels, resamples=200)
+        errors.append(found.estimate)
+        failed += found.low > 0.05
+    assert 0.06 < np.mean(errors) < 0.12
+    assert failed <= 6

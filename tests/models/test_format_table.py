@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import audit
 from audit.config import ModelConfig, TrustConfig
-from audit.core import registry
+from audit.core import method_table
 from audit.core.errors import UntrustedError
 from audit.core.registry import find, methods
 from audit.core.resources import resource_dir
@@ -166,7 +166,7 @@ def test_the_page_lists_the_registered_suffixes_of_models() -> None:
 
 def test_the_pages_example_of_a_format_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = PAGE.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
-    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.setattr(method_table, "_METHODS", dict(method_table._METHODS))
     exec(code, {"__name__": "outside"})
     np.save(tmp_path / "digits.images.npy", np.zeros((10, 8, 8), np.uint8))
     np.save(tmp_path / "digits.labels.npy", np.arange(10))

@@ -83,3 +83,26 @@ def test_a_goal_of_all_or_no_classes_gives_finite_gradients(loss: object, value:
     losses = loss(leaf, goal)  # type: ignore[operator]
     (gradient,) = torch.autograd.grad(losses.sum(), leaf)
     assert torch.isfinite(gradient).all()
+
+
+def test_dlr_at_a_tie_of_the_first_three_is_finite_with_a_finite_gradient() -> None:
+    """Its denominator is 0 there: the first logit less the third."""
+    leaf = torch.tensor([[1.0, 1.0, 1.0, 0.0], [2.0, 2.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0]], requires_grad=True)
+    value = dlr(leaf, ~F.one_hot(torch.tensor([0, 1, 3]), 4).bool())
+    assert value.tolist() == [0.0, 0.0, 0.0]
+    (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    assert gradient.isfinite().all() and gradient.any()
+
+
+def test_scores_on_a_grid_of_256_levels_are_judged_by_the_prediction_alone() -> None:
+    """As those of an int8 file: ties are common, margins are whole steps, and a tie goes to the class named first."""
+    scores = torch.randint(-3, 3, (500, 4), generator=torch.Generator().manual_seed(0)).float() * 0.25
+    labels = torch.randint(0, 4, (500,), generator=torch.Generator().manual_seed(1))
+    goal = ~F.one_hot(labels, 4).bool()
+    broken, gap = is_adversarial_logits(scores, goal), margin(scores, goal)
+    first = torch.tensor([row.index(max(row)) for row in scores.tolist()])
+    assert torch.equal(broken, first != labels)
+    assert broken[gap > 0].all() and not broken[gap < 0].any()
+    tied = gap == 0
+    assert tied.sum() > 50 and 0 < broken[tied].float().mean() < 1
+    assert torch.equal(gap / 0.25, (gap / 0.25).round())

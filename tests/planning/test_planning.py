@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from audit.config import HardeningConfig, load_config
-from audit.core import registry
+from audit.core import method_table
 from audit.core.errors import UsageError
 from audit.core.registry import find
 from audit.planning.build import build_plan
@@ -289,7 +289,7 @@ def test_the_cost_of_an_attack_that_declares_none_cannot_be_told(monkeypatch: py
     most = max_task_passes(task, SUBJECT)
     assert most is not None and most.backwards >= 500 * 40 * 5
     facts = {**undeclared.facts, "passes": None, "effort": None}
-    monkeypatch.setitem(registry._METHODS, ("attack", "pgd"), replace(undeclared, facts=facts))
+    monkeypatch.setitem(method_table._METHODS, ("attack", "pgd"), replace(undeclared, facts=facts))
     assert max_task_passes(task, SUBJECT) is None
 
 

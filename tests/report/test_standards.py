@@ -60,6 +60,11 @@ def test_a_classifier_is_not_said_to_lack_sections_of_detectors_nor_a_detector_t
     assert not any(row.checks or row.unchecked for row in rows)
 
 
+def test_clauses_of_one_standard_stand_together() -> None:
+    names = [clause.standard for clause in clauses()]
+    assert names == sorted(names, key=names.index)  # the page names each once
+
+
 def test_the_page_links_a_check_to_its_finding() -> None:
     document, page = made_document(), made_page("en")
     asked = {finding.check for finding in document.findings}

@@ -11,7 +11,7 @@ from broken_models import BROKEN, held_out, trained, wrap
 
 from audit.adversarial.batteries import battery_named
 from audit.adversarial.sanity import full_box_threat
-from audit.core import registry
+from audit.core import method_table
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence, Measurement
 from audit.core.registry import find
@@ -97,6 +97,6 @@ def test_an_attack_that_declares_no_effort_is_named_and_left_as_it_is(
     claimed = np.ones(len(cnn_batch))
     assert "effort_not_declared" not in run(cnn_model, cnn_batch, cell, claimed).facts
     pgd = find("attack", "pgd")
-    monkeypatch.setitem(registry._METHODS, ("attack", "pgd"), replace(pgd, facts={**pgd.facts, "effort": None}))
+    monkeypatch.setitem(method_table._METHODS, ("attack", "pgd"), replace(pgd, facts={**pgd.facts, "effort": None}))
     assert twice(battery).entries[0].settings["steps"] == pgd.defaults["steps"]
     assert run(cnn_model, cnn_batch, cell, claimed).facts["effort_not_declared"] == ["pgd"]

@@ -14,6 +14,7 @@ from bare_context import bare_context
 from made_entries import entry, results_of
 from made_run import finding_of
 from numpy.typing import NDArray
+from planted import COPIES, garments
 
 from audit.core.cell import Cell
 from audit.core.errors import AuditError, Interrupted
@@ -118,6 +119,24 @@ def test_clean_data_is_silent() -> None:
         assert finding_of(results, check).verdict == "pass", check
     assert finding_of(results, "train-test-shift").verdict == "pass"
     assert finding_of(results, "class-balance").verdict == "informative"
+
+
+def test_three_percent_of_test_images_copied_in_four_ways_are_all_named_as_leaks_and_no_other() -> None:
+    images, labels = garments()
+    test, train = images[2000:].copy(), images[:2000]
+    ways = [COPIES[kind] for kind in ("exact", "rescaled", "jpeg", "mirrored")]
+    planted = np.random.default_rng(2).permutation(1000)[:30].tolist()
+    for number, row in enumerate(planted):
+        test[row] = ways[number % 4](train[3 * number])
+    parts = {
+        name: array_split(part[:, None], known, name=name, classes=10, source="garments")
+        for name, part, known in (("train", train, labels[:2000]), ("test", test, labels[2000:]))
+    }
+    data = Dataset("garments", tuple("abcdefghij"), (1, 28, 28), parts["test"], parts["train"])
+    _, facts = survey(data)
+    leaks = {(issue.image, issue.partner) for issue in facts.issues if issue.issue == "leak"}
+    assert leaks == {(f"test/{row:05d}", f"train/{3 * number:05d}") for number, row in enumerate(planted)}
+    assert facts.leaked == 30
 
 
 def test_a_leak_fails_and_says_what_the_accuracy_is_without_it() -> None:

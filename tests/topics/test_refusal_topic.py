@@ -19,10 +19,12 @@ from audit.core.errors import DataError, NotApplicable
 from audit.core.evidence import Evidence
 from audit.core.types import Batch
 from audit.data.foreign import foreign_split
+from audit.document.locale import load_locale
 from audit.metrics.classification import probabilities
 from audit.metrics.foreign_images import FOREIGN_KINDS, foreign_images
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Task
+from audit.report.summary import localised_text
 from audit.results.run_results import RunResults
 from audit.topics.refusal.facts import SHIFT_SEVERITIES
 from audit.topics.refusal.study import refusal
@@ -162,7 +164,8 @@ def test_a_threshold_is_chosen_on_one_half_and_judged_on_the_other() -> None:
 def test_sets_hold_what_they_promise_on_clean_images_and_not_where_answers_are_worn() -> None:
     assert finding_of(made_results(), "conformal-coverage").verdict == "pass"
     worn = finding_of(made_results(worn=0.2), "conformal-coverage")
-    assert worn.verdict == "warn" and "Fog" in worn.title
+    assert worn.verdict == "warn" and "under fog" in worn.title.casefold()
+    assert "雾" in localised_text(worn, load_locale("zh"))["title"]
     rows = built_rows("conformal_sets", made_results(worn=0.2))
     assert {row.method for row in rows} == {"THR", "APS", "RAPS"}
     clean = [row for row in rows if row.images == "clean"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from audit.core import registry
+from audit.core import method_table, registry
 from audit.explanation.spec import Attribution
 from audit.topics.self_test import package_comparison
 from audit.topics.self_test.attribution_answers import captum_answers, lime_answers
@@ -54,7 +54,7 @@ def test_a_method_of_ours_that_errs_differs_from_the_package(monkeypatch: pytest
         answer: Attribution = method.function(*arguments, **settings)
         return replace(answer, attributions=answer.attributions * 1.01)
 
-    monkeypatch.setitem(registry._METHODS, ("attribution", "occlusion"), replace(method, function=wrong))
+    monkeypatch.setitem(method_table._METHODS, ("attribution", "occlusion"), replace(method, function=wrong))
     caught = [row for row in _compared("captum", captum_answers, CPU) if not row.holds]
     assert [row.method for row in caught] == ["occlusion"]
     assert caught[0].difference == pytest.approx(0.01, rel=0.01)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from bare_context import bare_context
 
-from audit.core import registry
+from audit.core import method_table, registry
 from audit.core.cell import Cell
 from audit.core.types import Batch
 from audit.explanation import self_test as oracles
@@ -44,6 +44,6 @@ def test_a_wrong_method_is_caught(name: str, fault: str, monkeypatch: pytest.Mon
         spoilt = {"scaled": maps * 1.01, "shifted": maps.roll(1, 3), "missing": maps * torch.nan}[fault]
         return replace(answer, attributions=spoilt)
 
-    monkeypatch.setitem(registry._METHODS, ("attribution", name), replace(method, function=wrong))
+    monkeypatch.setitem(method_table._METHODS, ("attribution", name), replace(method, function=wrong))
     caught = [one.method for one in oracles._linear(torch.device("cpu")) if not one.holds]
     assert any(one.split(" ")[0] == name for one in caught)

@@ -3,43 +3,73 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from audit.core.errors import DataError, one_line
-from audit.core.note import note
+from audit.core.note import Note, note
 from audit.core.registry import data_format
-from audit.data.dataset import Dataset, LoadOptions
+from audit.data.dataset import Dataset, LoadOptions, Split
 from audit.data.listed_boxes import ListedImage, require_class, split_of_boxes
 
 _Rows = Sequence[Mapping[str, Any]]
 
 
-@data_format(argument="FILE.json[,images=DIR]", boxes=True, reference="arXiv:1405.0312")
+@data_format(argument="FILE.json[,images=DIR][,train=FILE.json]", boxes=True, reference="arXiv:1405.0312")
 def coco(argument: str, options: LoadOptions) -> Dataset:
     """Images with boxes that a COCO file lists: instances_val2017.json, and those that tools export as COCO.
 
     Images are looked for in the folder after `images=`, else beside the file, in `images` beside or above it, and in
-    the folder that the file is named after. Categories are in the order of their numbers, which may have gaps.
+    the folder that the file is named after. Categories are in the order of their numbers, which may have gaps. A file
+    of training images after `train=` lists the same categories; its images are looked for in the folder after
+    `train-images=`, else as the others are.
 
     Args:
-        argument: The file, and perhaps a folder of images.
+        argument: The file, and perhaps a folder of images, a file of training images and their folder.
         options: How images are loaded.
 
     Raises:
-        DataError: The file is no such file, or an annotation names an image or a category that is not listed.
+        DataError: A file is no such file, an annotation names an image or a category that is not listed, or the files
+            list different categories.
     """
-    place, _, folder = argument.partition(",images=")
-    path = Path(place)
-    images, annotations, categories = _tables(path)
-    categories = sorted(categories, key=lambda row: int(row["id"]))
-    ids = tuple(int(row["id"]) for row in categories)
-    names = tuple(str(row["name"]) for row in categories)
-    listed = _listed(path, images, annotations, {own: at for at, own in enumerate(ids)}, names, _folders(path, folder))
+    place, *further = re.split(r",(?=(?:images|train|train-images)=)", argument)
+    given = dict(part.split("=", 1) for part in further)
+    whole = _read(Path(place), given.get("images", ""), options)
+    train = None
+    if "train" in given:
+        part = _read(Path(given["train"]), given.get("train-images", ""), options)
+        if part.categories != whole.categories:
+            raise DataError(
+                f"{Path(given['train']).name} lists other categories than {Path(place).name}: both files must list the "
+                "same numbers and names."
+            )
+        train = part.split
+    side = whole.split.fetch(np.zeros(1, np.int64)).shape[1:]
+    shape = (int(side[0]), int(side[1]), int(side[2]))
+    ids, names = tuple(whole.categories), tuple(whole.categories.values())
+    return Dataset(Path(place).name, names, shape, whole.split, train, notes=whole.notes, category_ids=ids)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one file lists: its images, the names of its categories by number, and notes."""
+
+    split: Split
+    categories: dict[int, str]
+    notes: tuple[Note, ...]
+
+
+def _read(path: Path, folder: str, options: LoadOptions) -> _Part:
+    images, annotations, rows = _tables(path)
+    categories = {int(row["id"]): str(row["name"]) for row in sorted(rows, key=lambda row: int(row["id"]))}
+    positions, names = {own: at for at, own in enumerate(categories)}, tuple(categories.values())
+    listed = _listed(path, images, annotations, positions, names, _folders(path, folder))
     split, notes = split_of_boxes(listed, options, path.name)
     crowds = sum(bool(row.get("iscrowd")) for row in annotations)
     if crowds:
@@ -49,8 +79,7 @@ def coco(argument: str, options: LoadOptions) -> Dataset:
             count=crowds,
         )
         notes = (*notes, said)
-    side = split.fetch(np.zeros(1, np.int64)).shape[1:]
-    return Dataset(path.name, names, (int(side[0]), int(side[1]), int(side[2])), split, notes=notes, category_ids=ids)
+    return _Part(split, categories, notes)
 
 
 def _tables(path: Path) -> tuple[_Rows, _Rows, _Rows]:
@@ -70,6 +99,9 @@ def _tables(path: Path) -> tuple[_Rows, _Rows, _Rows]:
         )
     if not content["annotations"]:
         raise DataError(f"{path.name} has images and not one annotation: nothing can be measured against it.")
+    ids = [row.get("id") for row in content["categories"]]
+    if twice := next((own for own in ids if ids.count(own) > 1), None):
+        raise DataError(f"{path.name} lists two categories of the number {twice}. Give each a number of its own.")
     return content["images"], content["annotations"], content["categories"]
 
 

@@ -72,15 +72,18 @@ def hf(path: str, options: LoadOptions) -> Dataset:
         if label != MISSING:
             files_by_split.setdefault(split, []).append(ImageFile(image, label))
     by_file = {file: table for files in used.values() for file, table in files.items()}
+    scalars = dict.fromkeys(column for table in by_file.values() for column in table.scalars)
+    texts = [column for column in scalars if any(table.is_free_text(column) for table in by_file.values())]
     cells, said = group_columns(
         [image for _, image, _ in rows],
         (
             (column, [cell for table in by_file.values() for cell in table.values(column)])
-            for column in dict.fromkeys(column for table in by_file.values() for column in table.scalars)
+            for column in scalars
+            if column not in texts
         ),
         {file.name: file.label for files in files_by_split.values() for file in files},
         name,
-        aside=dict.fromkeys(column for table in by_file.values() for column in table.nested),
+        aside=[*dict.fromkeys(column for table in by_file.values() for column in table.nested), *texts],
     )
 
     def read(image: str) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from audit.core.errors import DataError, SetupError
+from audit.data.cohorts import has_many_texts
 from audit.data.dataset import NO_COLUMNS, Columns
 from audit.data.image_survey import printable
 from audit.data.other_files import other_kind
@@ -89,6 +90,17 @@ class Table:
         if not names:
             return cells
         return [names[cell] if isinstance(cell, int) and 0 <= cell < len(names) else cell for cell in cells]
+
+    def is_free_text(self, column: str) -> bool:
+        """Whether the first rows of a column hold more different texts than groups have; the others are not read.
+
+        Args:
+            column: A column; one that the file lacks is not.
+        """
+        if column not in self.scalars or not self.source.groups:
+            return False
+        cells = self._guarded(lambda: self.source.read(0, column).to_pylist())
+        return has_many_texts(cells)
 
     def _cells(self, column: str) -> list[Any]:
         groups = self._guarded(lambda: [self.source.read(g, column).to_pylist() for g in range(self.source.groups)])

@@ -8,7 +8,7 @@ from functools import lru_cache
 from audit.core.boxes import PackedDetections, PackedObjects
 from audit.core.statistics import Interval
 from audit.metrics.average_precision import AveragePrecision, average_precision
-from audit.metrics.box_matching import match_boxes
+from audit.metrics.box_matching import BoxMatches, match_boxes
 from audit.metrics.classification import Reliability
 from audit.metrics.detection_calibration import detection_calibration
 from audit.metrics.detection_errors import DetectionErrors, detection_errors
@@ -26,6 +26,7 @@ class MeasuredDetector:
     Attributes:
         objects: The true objects.
         found: The detections.
+        matches: The same against the objects.
         score: The score of the best F1, from which errors are counted.
         precision: mAP; None where no image has an object.
         errors: What became of the detections from `score` on.
@@ -34,6 +35,7 @@ class MeasuredDetector:
 
     objects: PackedObjects
     found: PackedDetections
+    matches: BoxMatches
     score: float
     precision: AveragePrecision | None
     errors: DetectionErrors
@@ -82,6 +84,7 @@ def _measured(boxes: CellBoxes, classes: int) -> MeasuredDetector:
     return MeasuredDetector(
         objects,
         found,
+        matches,
         score,
         average_precision(matches),
         detection_errors(objects, found, score),

@@ -29,7 +29,7 @@ class DetectionPatchConfig(ConfigTable):
     excess: float = Field(
         0.1, ge=0, le=1, description="the most mAP that a patch may cost beyond a grey or random one in its place"
     )
-    pictures: int = Field(2, ge=0, description="images shown with each patch")
+    pictures: int = Field(1, ge=0, description="images shown with each patch")
 
 
 TOPIC = Topic(

@@ -106,11 +106,12 @@ def _row(name: str, condition: PatchCondition) -> PatchedRow:
 
 
 def _pictures(role: str, patched: PatchedDetector, classes: tuple[str, ...]) -> Iterator[DetectionPicture]:
-    """The first images that have objects under each condition; the kinds are the patch's and the condition."""
+    """The first images that have objects, without the patch, under the control and under the patch: their kinds say
+    which patch and which of these."""
     arrays = patched.entry.evidence.arrays
     for column, position in enumerate(arrays["pictured"].tolist() if "pictured" in arrays else []):
-        for name, images in zip(PATCH_CONDITIONS, arrays["pictures"], strict=True):
-            condition, image = patched.conditions[name], images[column]
+        for name in ("clean", patched.control, "patch"):
+            condition, image = patched.conditions[name], arrays["pictures"][PATCH_CONDITIONS.index(name)][column]
             boxes = drawn_boxes(patched.objects, condition.found, condition.errors, position, classes, image.shape[1:])
             yield DetectionPicture(
                 role=role,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audit.adversarial.detection_verify import VerifiedDetections, verify_detections
 from audit.attacks.detection.detector_patch import detector_patch
-from audit.attacks.detection.patch_on_objects import PatchOnObjects
+from audit.attacks.detection.patch_on_objects import PAINT_SIDE, PatchOnObjects
 from audit.attacks.patch import PatchThreat
 from audit.core.cell import Cell
 from audit.core.errors import Interrupted, NotApplicable
@@ -27,6 +27,8 @@ from audit.topics.detection_patch.facts import DetectionPatchFacts, DetectionPat
 
 FEWEST_IMAGES = 8
 """Least number of images for a patch that is made on half of them and scored on the other half."""
+_CELLS = 8
+"""Rows and columns of the random control on objects."""
 
 
 @study()
@@ -67,7 +69,7 @@ def detection_patch(context: Context, cell: Cell) -> Evidence:
         paints = {
             "clean": None,
             "grey": torch.full_like(paint, 0.5),
-            "noise": shared.uniform(*paint.shape[1:]),
+            "noise": _random(threat, paint, shared),
             "patch": paint,
         }
         judged = {name: _judged(detector, scored.images, threat, given) for name, given in paints.items()}
@@ -121,6 +123,14 @@ def _judged(
 ) -> VerifiedDetections:
     clean = detector.check_images(images)
     return verify_detections(detector, clean, clean if paint is None else threat.painted(clean, paint), threat)
+
+
+def _random(threat: PatchOnObjects | PatchThreat, paint: Images, draws: Generators) -> Images:
+    """Random pixels; on objects in cells so coarse that they are not averaged to grey there."""
+    if not isinstance(threat, PatchOnObjects):
+        return draws.uniform(*paint.shape[1:])
+    cells = draws.uniform(paint.shape[1], _CELLS, _CELLS)
+    return cells.repeat_interleave(PAINT_SIDE // _CELLS, 2).repeat_interleave(PAINT_SIDE // _CELLS, 3)
 
 
 def _covered(batch: Batch, inside: Tensor) -> Array:

@@ -20,7 +20,7 @@ from audit.models.detectors.under_test import DetectorUnderTest
 from audit.topics.detection_robustness.facts import DetectionAttackFacts
 
 _STRIDE = 32
-"""Images attacked at a time; a stop takes effect in between."""
+"""Most images attacked at a time, no more than one batch; a stop takes effect in between."""
 
 
 @study()
@@ -47,16 +47,17 @@ def detection_attack(context: Context, cell: Cell) -> Evidence:
     distances: list[torch.Tensor] = []
     faults = 0
     with detector.count() as counter:
-        for start in range(0, len(batch), _STRIDE):
+        stride = min(_STRIDE, detector.layout.batch_size)
+        for start in range(0, len(batch), stride):
             if context.stopping():
                 raise Interrupted(f"{cell.method} was not finished; the same command starts it again.")
-            part = batch.select(torch.arange(start, min(start + _STRIDE, len(batch))))
+            part = batch.select(torch.arange(start, min(start + stride, len(batch))))
             judged = attacked(method, detector, part, threat, cell.seed, settings)
             found += judged.found
             faults += int(judged.faults.sum())
             distances.append(judged.distance.cpu())
             images.append(judged.images[: max(0, shown - start)].cpu())
-            context.progress(min(start + _STRIDE, len(batch)), len(batch))
+            context.progress(min(start + stride, len(batch)), len(batch))
     pixels = torch.cat(images)
     return measured_evidence(
         cell,

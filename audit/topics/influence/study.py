@@ -36,7 +36,9 @@ _REFIT_STEPS = 30
 def influence(context: Context, cell: Cell) -> Evidence:
     """The training images behind the predictions of the examples, by their features and by the influence `cell.method`.
 
-    The loss is that of the predicted class, so that support is support of the answer, right or wrong. Measurements:
+    The loss is that of the predicted class, so that support is support of the answer, right or wrong. TracIn sums over
+    checkpoints of the training; here the final weights are the only one, as a model that is given has no other, and
+    as those of a model trained here named no more (`samples/benchmarks.md`). Measurements:
     `alike`, the share of an image's neighbours that have the predicted label; `refit_drop`, what the log-probability of
     the prediction loses when its strongest supporters are left out and the last layer is fitted anew, and
     `refit_control`, the same for random training images of the same classes; NaN where that was not done. Arrays:

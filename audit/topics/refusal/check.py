@@ -110,13 +110,19 @@ def conformal_coverage(results: RunResults, role: str, config: RunConfig) -> Che
     values = template_values(
         share,
         asked=1 - error,
-        corruption=display_name(worst.images),
+        **_named(worst.images),
         severity=worst.severity,
         method=worst.method,
         clean=float(clean.covered.mean()),
         clean_size=float(clean.sizes.mean()),
     )
     return CheckResult("warn" if _below(shifted, 1 - error) else "pass", share, keys, values)
+
+
+def _named(corruption: str) -> dict[str, str]:
+    """A corruption's name as it stands in a sentence, and the name by which other languages look it up."""
+    name = display_name(corruption)
+    return {"corruption": name if name[1:2].isupper() else name[:1].lower() + name[1:], "corruption_name": corruption}
 
 
 def _below(outcomes: list[ConformalOutcome], asked: float) -> bool:
@@ -151,7 +157,7 @@ def calibration_under_corruption(results: RunResults, role: str, config: RunConf
         return None
     name, severity, worst = max(errors, key=lambda item: item[2].low)
     keys = cell_keys(results.entries("refusal", role=role))
-    values = template_values(worst, corruption=display_name(name), severity=severity, threshold=threshold)
+    values = template_values(worst, **_named(name), severity=severity, threshold=threshold)
     if worst.n < MIN_JUDGED:
         return CheckResult("inconclusive", worst, keys, values)
     return CheckResult("warn" if worst.low > threshold else "pass", worst, keys, values)

@@ -33,7 +33,7 @@ class RefusalFacts(Facts):
     """What was fitted.
 
     Attributes:
-        layer: The layer whose inputs are the features; empty where they are the logits.
+        layer: The layer whose inputs are the features; empty where they are the logits, or where it has no name.
         images: Number of images.
     """
 

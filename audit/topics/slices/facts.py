@@ -33,7 +33,7 @@ class SlicesFacts(Facts):
         attributes: The names of the columns of the array `attributes`.
         columns: The columns of the data's table.
         classes: Names of the classes.
-        layer: The layer whose inputs are the features; empty where they are the logits.
+        layer: The layer whose inputs are the features; empty where they are the logits, or where it has no name.
     """
 
     attributes: tuple[str, ...] = ()
