@@ -36,16 +36,25 @@ class Net(torch.nn.Module):
 net = Net().eval()
 images = np.random.default_rng(0).random((4, 1, 4, 4)).astype(np.float32)
 labels, maps = np.zeros(4, dtype=int), np.random.default_rng(1).normal(size=(4, 1, 4, 4)).astype(np.float32)
-how = {"explain_func": quantus.explain, "explain_func_kwargs": {"method": "Saliency"}}
+
+
+def gradient(model, inputs, targets, **options):
+    leaf = torch.as_tensor(inputs).requires_grad_(True)
+    model(leaf)[range(len(targets)), torch.as_tensor(targets)].sum().backward()
+    return leaf.grad.numpy()
+
+
 error = ""
 try:
     quantus.PixelFlipping(features_in_step=4, return_auc_per_sample=True, disable_warnings=True)(
-        net, images, labels, maps, **how
+        net, images, labels, maps, explain_func=gradient
     )
 except AttributeError as fault:
     error = str(fault)
 asked.clear()
-quantus.MaxSensitivity(nr_samples=5, disable_warnings=True)(net, images, labels, maps, **how)
+quantus.MaxSensitivity(nr_samples=5, disable_warnings=True)(
+    net, images, labels, maps, explain_func=gradient
+)
 lowest, highest = min(low for low, _ in asked), max(high for _, high in asked)
 print("area:", error, "| sensitivity asks about pixels from", lowest, "to", highest)
 assert "trapz" in error and lowest < 0 and highest > 1

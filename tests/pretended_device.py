@@ -90,6 +90,10 @@ class DeviceTensor(Tensor):
             _Memory.present.take(self)
 
     @property
+    def is_meta(self) -> bool:  # type: ignore[override]
+        return False
+
+    @property
     def data(self) -> Tensor:  # type: ignore[override]
         return Tensor.data.__get__(self)  # type: ignore[attr-defined,no-any-return]
 
@@ -130,7 +134,10 @@ def _filled_on_the_cpu() -> ExitStack:
         return tensor(data, dtype=dtype or self.dtype, device=_CPU).to(device or self.device)
 
     def positions(index: Any) -> Any:
-        return tree_map_only(range, lambda numbers: tensor(list(numbers), device=_CPU), index)
+        if isinstance(index, tuple):
+            return tuple(positions(part) for part in index)
+        numbers = isinstance(index, range) or (isinstance(index, list) and all(isinstance(n, int) for n in index))
+        return tensor(list(index), device=_CPU) if numbers else index
 
     def set_item(self: Tensor, index: Any, value: Any) -> None:
         number = isinstance(value, bool | int | float)

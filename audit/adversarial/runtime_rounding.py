@@ -15,7 +15,7 @@ from audit.models.under_test import ModelUnderTest
 
 ASKED = 8
 """Images that are asked in a batch and alone."""
-ROUNDINGS = 4
+ROUNDINGS = 8
 """Of the largest logit, in units of the type's rounding (2^-23 in float32): what runtimes of the matrix in
 samples/benchmarks.md differ by at most, whatever the images asked here show."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,14 +81,15 @@ class _GroupSums:
 
     def estimates(self, counts: Mapping[int, int]) -> Mapping[int, MapEstimate]:
         """After so many samples of each of these images, those of earlier calls among them."""
-        device = self.sums.device
-        fresh = {row: torch.arange(self.done[row], count, device=device) for row, count in counts.items()}
+        fresh = {row: torch.arange(self.done[row], count, device="cpu") for row, count in counts.items()}
         numbers = torch.cat([torch.full_like(samples, row) for row, samples in fresh.items()])
         samples = torch.cat(list(fresh.values()))
         order = samples.argsort(stable=True)  # the images in turn, as each look has few samples of each
-        for part in torch.split(order, self.at_once):
+        in_turn = samples[order]  # on the host, which then never waits for the device
+        numbers, samples, order = (index.to(self.sums.device) for index in (numbers, samples, order))
+        for part, known in zip(order.split(self.at_once), in_turn.split(self.at_once), strict=True):
             maps = self.sampled(numbers[part] + self.rows.start, samples[part])
-            _, images_of = np.unique(samples[part].cpu().numpy(), return_counts=True)
+            _, images_of = known.unique_consecutive(return_counts=True)
             start = 0
             for count in images_of.tolist():  # one sample of each image at a time: sums in an order that is fixed
                 members = part[start : start + count]

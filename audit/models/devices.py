@@ -20,7 +20,7 @@ def resolve_device(name: torch.device | str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as fault:
+        torch.zeros(1, device=device).tolist()  # torch's "meta" has no numbers to read
+    except (RuntimeError, AssertionError, NotImplementedError) as fault:
         raise SetupError(f"Device {str(name)!r} is not usable here; use auto or cpu.") from fault
     return device

@@ -14,10 +14,10 @@ _MEASURED = "cnn-28"
 """The net on which Muon, and attacks from where the epoch before left them, were found better."""
 _BY_MUON: Mapping[str, Mapping[str, Any]] = {
     "pgd": {"recipe_settings": {"steps": 2, "start": "auto"}, "probe_steps": 5},
-    "fgsm-rs": {"epochs": 5, "learning_rate": 8e-3},
+    "fgsm-rs": {"epochs": 5, "learning_rate": 8e-3, "batch_size": 64},
 }
 """By recipe that was measured on that net, where it differs from the tables' own defaults."""
-_BY_ADAM: Mapping[str, Any] = {"optimizer": "adam", "learning_rate": 4e-3, "epochs": 6}
+_BY_ADAM: Mapping[str, Any] = {"optimizer": "adam", "learning_rate": 4e-3, "epochs": 6, "batch_size": 64}
 _RATE_OF_FOREIGN = 1e-3
 _DETECTOR: Mapping[str, Any] = {
     "optimizer": "adamw",
@@ -63,10 +63,10 @@ def suited_hardening(table: HardeningConfig, architecture: str | None, images: i
         images: The number of training images.
     """
     if architecture == _MEASURED and table.recipe in _BY_MUON and not table.augmentation.active:
-        values = {"epochs": table.epochs, **_BY_MUON[table.recipe]}
-        steps = max(1, int(images * (1 - table.held_out)) // table.batch_size)
-        epochs = min(_MOST_EPOCHS, max(values["epochs"], -(-_FEWEST_STEPS // steps)))
-        return _with_defaults(table, {**values, "epochs": epochs})
+        suited = _with_defaults(table, _BY_MUON[table.recipe])
+        steps = max(1, int(images * (1 - table.held_out)) // suited.batch_size)
+        epochs = min(_MOST_EPOCHS, max(suited.epochs, -(-_FEWEST_STEPS // steps)))
+        return _with_defaults(table, {**_BY_MUON[table.recipe], "epochs": epochs})
     foreign = architecture is not None and architecture not in ZOO
     rate = {"learning_rate": _RATE_OF_FOREIGN} if foreign else {}
     return _with_defaults(table, {"recipe": "pgd", **_BY_ADAM, **rate})

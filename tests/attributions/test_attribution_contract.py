@@ -20,7 +20,8 @@ from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Slice, Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.explanations.plan import max_passes
-from tests.pretended_device import on_both
+from tests.pretended_device import ELSEWHERE as OTHER
+from tests.pretended_device import PretendedDevice, on_both
 
 NAMES = [method.name for method in methods("attribution")]
 BY_SEGMENT = [
@@ -133,6 +134,27 @@ def test_another_device_gives_the_same_map(name: str, cnn_model: ModelUnderTest,
 
     here, there = on_both(maps)
     assert torch.allclose(here, there, atol=1e-5 * float(here.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"),
+    [("lime", "samples"), ("rise", "samples"), ("smooth-grad", "samples"), ("expected-gradients", "samples"),
+     ("integrated-gradients", "steps")],
+)  # fmt: skip
+def test_more_masks_or_samples_make_the_host_wait_no_more_often(
+    method: str, setting: str, cnn_model: ModelUnderTest, batch: Batch
+) -> None:
+    """Sixteen batches of them instead of four: what they are is known on the host, and what they give stays there."""
+    waits = []
+    for count in (16, 64):
+        with PretendedDevice() as pretended:
+            model = ModelUnderTest(cnn_model.net, classes=tuple("abcd"), input_shape=(1, 12, 12), device=OTHER)
+            model.layout.batch_size = 8
+            images, targets = batch.images[:2].to(OTHER), batch.labels[:2].to(OTHER)
+            pretended.host_reads.clear()
+            explain_images(model, images, method=method, ids=batch.ids[:2], targets=targets, **{setting: count})
+            waits.append(sum(pretended.host_reads.values()))
+    assert waits[1] <= waits[0]
 
 
 @pytest.mark.parametrize("count", [1, 3])

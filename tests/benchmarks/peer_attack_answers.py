@@ -254,7 +254,6 @@ ATTACK_ROWS: tuple[tuple[str, str, Callable[[int], str], str], ...] = (
     ("adversarial-robustness-toolbox", _EXACT, robust_accuracy(art_pgd), _EXACT_RIGHT),
     ("adv-lib", _EXACT, robust_accuracy(partial(advlib_pgd, steps=40)), _EXACT_RIGHT),
     ("pyautoattack", _STATE, state_afterwards(pyautoattack), _STATE_RIGHT),
-    ("pyautoattack", _EPS, beyond_eps(pyautoattack), _EPS_RIGHT),
     ("pyautoattack", _EXACT, robust_accuracy(pyautoattack), _EXACT_RIGHT),
     ("foolbox", "DeepFool with a targeted criterion", foolbox_targeted, "an error, or the target (audit: an error)"),
     ("foolbox", "C&W that finds nothing, `epsilons=None`", foolbox_black, "the image, no success"),

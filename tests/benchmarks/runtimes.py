@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -197,7 +197,7 @@ def agreement(one: Tensor | None, other: Tensor | None) -> str:
     return f"{min(values):.4f}" if values else "flat"
 
 
-def rows(name: str, taught: int, asked: int) -> Iterator[str]:
+def rows(name: str, taught: int, asked: int, skipped: Sequence[str]) -> Iterator[str]:
     """The table's rows of one net."""
     net, images, labels = trained(name, taught, asked)
     model = audit.wrap(net, classes=10, input_shape=(1, 28, 28), device="cpu")
@@ -212,6 +212,8 @@ def rows(name: str, taught: int, asked: int) -> Iterator[str]:
     yield f"| {name} | images: {len(images)} | | {len(images)} | {len(attacked)} | {len(edge)} | | |"
     with tempfile.TemporaryDirectory() as folder:
         for runtime, make in runtimes(net, images, Path(folder)):
+            if runtime in skipped:
+                continue
             try:
                 run = make()
                 with torch.no_grad():
@@ -253,6 +255,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("nets", nargs="*", default=NETS)
     parser.add_argument("--images", type=int, default=IMAGES, help="test images asked and attacked")
+    parser.add_argument("--skip", nargs="*", default=[], help="runtimes to leave out, by name")
     parser.add_argument("--train-images", type=int, default=3000)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -260,5 +263,5 @@ if __name__ == "__main__":
     print("|---|---|---|---|---|---|---|---|")
     options = parser.parse_args()
     for chosen in options.nets:
-        for line in rows(chosen, options.train_images, options.images):
+        for line in rows(chosen, options.train_images, options.images, options.skip):
             print(line, flush=True)

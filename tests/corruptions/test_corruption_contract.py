@@ -11,7 +11,7 @@ from torch import Tensor
 from audit.core.errors import NotApplicable
 from audit.core.registry import Method, methods
 from audit.core.seeding import Generators
-from tests.pretended_device import on_both
+from tests.pretended_device import ELSEWHERE, PretendedDevice, on_both
 
 METHODS = methods("corruption")
 PUBLISHED = {
@@ -111,3 +111,16 @@ def test_another_device_gives_the_same_image(method: Method) -> None:
 
     here, there = on_both(corrupt)
     torch.testing.assert_close(here, there, atol=1e-6, rtol=0)
+
+
+@every
+def test_a_corruption_never_waits_for_the_device(method: Method) -> None:
+    """What it draws and where it draws stay there; the host would wait for each batch of images else."""
+    with PretendedDevice() as pretended:
+        images, draws = pictures(2, 3, 32, 32).to(ELSEWHERE), Generators(generators(2).keys.to(ELSEWHERE))
+        pretended.host_reads.clear()
+        try:
+            method.function(images, 3, draws)
+        except NotApplicable as reason:
+            pytest.skip(str(reason))
+        assert method.wraps or not pretended.host_reads

@@ -211,7 +211,7 @@ def test_the_train_scope_trains_and_measures_and_no_more() -> None:
         {"seed": 1},
         {"robustness": {"battery": "standard"}},
         {"robustness": {"eps": 0.2}},
-        {"training": {"epochs": 3}},
+        {"training": {"epochs": 5}},
     ],
 )
 def test_what_changes_an_answer_changes_its_key(change: dict[str, object]) -> None:
@@ -338,9 +338,9 @@ def test_attacks_on_a_model_that_answers_at_random_cost_a_forward_for_each_draw(
 @pytest.mark.parametrize(
     ("architecture", "asked", "expected"),
     [
-        ("cnn-28", {}, ("pgd", "muon", 3, 1.2e-2, {"steps": 2, "start": "auto"})),
-        ("cnn-28", {"epochs": 7}, ("pgd", "muon", 7, 1.2e-2, {"steps": 2, "start": "auto"})),
-        ("cnn-28", {"recipe_settings": {"steps": 3}}, ("pgd", "muon", 3, 1.2e-2, {"steps": 3})),
+        ("cnn-28", {}, ("pgd", "muon", 3, 1e-2, {"steps": 2, "start": "auto"})),
+        ("cnn-28", {"epochs": 7}, ("pgd", "muon", 7, 1e-2, {"steps": 2, "start": "auto"})),
+        ("cnn-28", {"recipe_settings": {"steps": 3}}, ("pgd", "muon", 3, 1e-2, {"steps": 3})),
         ("cnn-28", {"recipe": "fgsm-rs"}, ("fgsm-rs", "muon", 5, 8e-3, {})),
         ("cnn-28", {"recipe": "trades"}, ("trades", "adam", 6, 4e-3, {})),
         ("cnn-28", {"augmentation": "jitter"}, ("pgd", "adam", 6, 4e-3, {})),
@@ -355,10 +355,11 @@ def test_hardening_has_the_defaults_that_were_measured_for_a_net(
     suited = suited_hardening(HardeningConfig.model_validate(asked), architecture, images=6000)
     chosen = (suited.recipe, suited.optimizer, suited.epochs, suited.learning_rate, suited.recipe_settings)
     assert chosen == expected
+    assert suited.batch_size == (48 if (suited.recipe, suited.optimizer) == ("pgd", "muon") else 64)
 
 
 def test_few_images_are_hardened_on_for_as_many_steps() -> None:
     epochs = [
         suited_hardening(HardeningConfig(), "cnn-28", images=images).epochs for images in (300, 2000, 6000, 60000)
     ]
-    assert epochs == [16, 9, 3, 3]
+    assert epochs == [16, 7, 3, 3]
