@@ -1,4 +1,4 @@
-"""What data health costs and finds: time and memory by number of images, recall by kind of copy, wrong labels counted.
+"""What data health costs and finds: time by number of images, recall by kind of copy, wrong labels counted.
 
 Run: python tests/benchmarks/data_health.py DIR, the folder of Fashion-MNIST's files.
 """
@@ -6,7 +6,6 @@ Run: python tests/benchmarks/data_health.py DIR, the folder of Fashion-MNIST's f
 from __future__ import annotations
 
 import io
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from audit.data.dataset import Dataset, Split
+from audit.data.dataset import Dataset
 from audit.data.health.held_out_scores import held_out_scores
 from audit.data.health.label_noise import label_noise
 from audit.data.health.near_copies import find_copies
@@ -96,23 +95,7 @@ def labels(data: Dataset, signatures: Signatures) -> None:
         print(f"| {wrong.sum()} | {noise.share.estimate * count:.0f} ({low:.0f} to {high:.0f}) | {precision:.3f} |")
 
 
-def memory() -> None:
-    """Photographs that are made as they are read: what is kept grows, what is held at once does not."""
-    for count in (2_000, 8_000):
-
-        def fetch(index: NDArray[np.int64]) -> Pixels:
-            draw = np.random.default_rng(int(index[0]))
-            return draw.integers(0, 255, (len(index), 3, 224, 224), dtype=np.uint8)
-
-        split = Split(np.zeros(count, np.int64), tuple(map(str, range(count))), fetch, "")
-        begun = time.process_time()
-        sign_splits([split])
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{count} photographs: {time.process_time() - begun:.1f} s, peak {peak:.0f} MB")
-
-
 if __name__ == "__main__":
-    memory()
     for source in ("sample", f"fashion-mnist:{sys.argv[1]}"):
         data = load_dataset(source)
         signatures = cost(data)

@@ -26,8 +26,8 @@ weights and images (a `cnn-28`, and a twin that clamps its input; 48 images of t
 environment a row. Each row differs from the base, `{base}`, in what its name says. *Equal* means the same bits,
 *rounding* a difference of at most {rounding:g} of the largest number and no other verdict. captum 0.8 needs numpy
 below 2, so its row has numpy 1.26 and the newest shap for it; shap 0.46.0 does not import beside numpy 2.4. Every net
-is asked 64 images at a time: left to itself audit takes the batch that is fastest there, by the clock, and another batch
-moves the distances that DDN, FMN and Square find by up to 0.6%, though no verdict.
+is asked 64 images at a time: left to itself audit takes the batch that is fastest there, by the clock, and another
+batch moves the distances that DDN, FMN and Square find by up to 0.6%, though no verdict.
 
 ## The environments
 

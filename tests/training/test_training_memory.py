@@ -81,6 +81,15 @@ def test_shares_fit_in_little_memory_too() -> None:
     assert starved.raised and close(found, expected) and IN_PARTS in found.notes
 
 
+@pytest.mark.slow
+def test_one_of_two_processes_that_runs_out_takes_parts_and_the_training_says_so() -> None:
+    """The other goes on as it was, and what they exchange stays in step."""
+    settings = PGD.model_copy(update={"shares": 4, "epochs": 1})
+    starved = Starved(4, FAULT, when=lambda _: __import__("os").environ.get("RANK") == "1")
+    found, expected = learn(settings, starved, nproc=2), learn(settings)
+    assert close(found, expected) and found.passes == expected.passes and IN_PARTS in found.notes
+
+
 def test_an_attack_in_parts_leaves_batch_norm_the_whole_batch() -> None:
     """Only the attack and the held-out images run out, where each image is asked about by itself."""
     starved = Starved(5, FAULT, when=lambda training: not training)

@@ -26,7 +26,7 @@ from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, RobustnessFacts
 from audit.topics.surrogate.study import surrogate_model
 
 
-@study()
+@study(version="2")
 def robustness(context: Context, cell: Cell) -> Evidence:
     """Robust or broken, per example and eps, under every attack of a battery.
 
