@@ -21,8 +21,8 @@ _LEAST_CLEAN = 0.1
     title_inconclusive="{n} images do not tell how much of the {role} detector's mAP corruptions leave",
     explanation="The mean mAP over {conditions} kinds of corruption and their severities as a share of the clean one, "
     "which is {clean:.3f} on the same {n} images.",
-    criterion="The lower bound of the 95% interval must be at least {threshold:.0%}. A clean mAP below {least_clean} is "
-    "so little that a share of it tells nothing.",
+    criterion="The lower bound of the 95% interval must be at least {threshold:.0%}. A clean mAP below {least_clean} "
+    "is so little that a share of it tells nothing.",
     advice="Add the corruptions that hurt most to the training augmentation.",
     advice_inconclusive="Corrupt more images (`corruptions.examples`).",
     reference="arXiv:1907.07484",
