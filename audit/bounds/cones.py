@@ -90,13 +90,15 @@ def _reached(graph: BoundGraph, position: int, ancestors: set[int]) -> dict[int,
     """By the position of an earlier value, which of its places each place of the value depends on, bool (P, places)."""
     shape = graph.nodes[position].shape
     places = shape[-1] * shape[-2]
-    start = torch.eye(places, dtype=graph.dtype).view(places, *(1,) * (len(shape) - 2), *shape[-2:])
+    start = torch.eye(places, dtype=graph.dtype, device=graph.device).view(
+        places, *(1,) * (len(shape) - 2), *shape[-2:]
+    )
     pending = {position: start.expand(places, *shape)}
     reached: dict[int, Tensor] = {}
     for i in sorted(ancestors, reverse=True):
         mask = (pending.pop(i) > 0).to(graph.dtype)
         flat = mask.flatten(1, -3).amax(1).flatten(1) > 0
-        reached[i] = flat
+        reached[i] = flat.cpu()
         node = graph.nodes[i]
         if not isinstance(node.operation, Affine):
             for source in node.inputs:
@@ -104,7 +106,7 @@ def _reached(graph: BoundGraph, position: int, ancestors: set[int]) -> dict[int,
             continue
         with torch.enable_grad():
             shapes = [graph.nodes[s].shape for s in node.inputs]
-            leaves = [torch.zeros(places, *s, dtype=graph.dtype).requires_grad_() for s in shapes]
+            leaves = [torch.zeros(places, *s, dtype=graph.dtype, device=graph.device).requires_grad_() for s in shapes]
             outputs = (node.operation.spread or node.operation.linear)(*leaves)
             backs = torch.autograd.grad(outputs, leaves, mask, allow_unused=True)
         for source, back in zip(node.inputs, backs, strict=True):

@@ -162,6 +162,7 @@ class BoundGraph:
     Attributes:
         nodes: The values.
         dtype: Of the weights inside.
+        device: Where they are.
         output: Position of the logits.
         cones: By position, what `audit.bounds.cones` found out, once it was asked.
         meter: Counts an interval pass as two forwards an image, a backward pass as one backward a function, and its
@@ -170,6 +171,7 @@ class BoundGraph:
 
     nodes: list[GraphNode]
     dtype: torch.dtype
+    device: torch.device
     output: int = 0
     cones: dict[int, Any] = field(default_factory=dict)
     meter: PassCounter = field(default_factory=PassCounter)

@@ -82,7 +82,7 @@ class Prover:
         Raises:
             NotApplicable: They differ by more than rounding: the forward does something that was not recorded.
         """
-        recorded = self._classes(self.graph.evaluate(precise(images))[self.graph.output])
+        recorded = self._classes(self.graph.evaluate(precise(images).to(self.graph.device))[self.graph.output])
         answers = precise(self.model.logits(images))
         if self.tie:  # Outputs are log-probabilities then: only differences are comparable.
             recorded, answers = recorded.log_softmax(1), answers.log_softmax(1)
@@ -121,7 +121,7 @@ class Prover:
             budget: How far to go.
             stopping: When it turns true, what is not decided stays open.
         """
-        region = Region.ball(precise(images), norm, radius)  # type: ignore[arg-type]
+        region = Region.ball(precise(images).to(self.graph.device), norm, radius)  # type: ignore[arg-type]
         return self.ladder.prove(
             region, self.margins(predicted, goal), self._breaks(images, predicted, goal, norm, radius), budget, stopping
         )

@@ -50,7 +50,9 @@ class Recorder(OperationWatch):  # type: ignore[no-untyped-call]
                 position of its value, or a list of positions where it has several.
         """
         super().__init__()
-        self.graph = BoundGraph([GraphNode(None, (), tuple(images.shape[1:]), "the image")], images.dtype)
+        self.graph = BoundGraph(
+            [GraphNode(None, (), tuple(images.shape[1:]), "the image")], images.dtype, images.device
+        )
         self.running: RunningLayers = []
         self._rules = rules
         self._positions: dict[int, int] = {id(images): 0}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from audit.core.errors import NotApplicable
 from audit.core.note import note
-from audit.core.precise import precise
+from audit.core.precise import precise, precise_device
 from audit.core.types import Images, Logits, PassCount
 from audit.explanation.captum_guard import uncounted
 from audit.explanation.forward_trace import Operation, float_tensors, traced_forward
@@ -74,8 +74,8 @@ class FeaturesAndLogits(NamedTuple):
     """What one forward gives.
 
     Attributes:
-        features: Float32 (N, D).
-        logits: Float32 (N, classes).
+        features: Float32 (N, D), on the model's device, or on the CPU where the device has no float64.
+        logits: Float32 (N, classes), there too.
     """
 
     features: Tensor
@@ -93,6 +93,7 @@ def features_and_logits(model: ModelUnderTest, images: Images) -> FeaturesAndLog
         head = find_head(model)
     except NotApplicable:
         logits = model.logits(images)
+        logits = logits.to(precise_device(logits.device))
         return FeaturesAndLogits(logits, logits)
     return _asked(model, images, head)
 
@@ -119,8 +120,9 @@ def _asked(model: ModelUnderTest, images: Images, head: Head) -> FeaturesAndLogi
     with ieee_float32():
         parts = list(in_batches(len(images), model.layout, batch))
     if not parts:
-        return FeaturesAndLogits(images.new_zeros(0, head.width), images.new_zeros(0, len(model.classes)))
-    return FeaturesAndLogits(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        parts = [FeaturesAndLogits(images.new_zeros(0, head.width), images.new_zeros(0, len(model.classes)))]
+    where = precise_device(model.device)
+    return FeaturesAndLogits(*(torch.cat(column).to(where) for column in zip(*parts, strict=True)))
 
 
 def find_head(model: ModelUnderTest) -> Head:

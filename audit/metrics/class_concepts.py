@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from audit.core.evidence import Array
+from audit.core.precise import precise
 from audit.core.types import Images, Labels, Logits
 from audit.explanation.concept_factorisation import concept_coefficients, factorise
 from audit.explanation.layer_tail import LayerTail
@@ -70,7 +71,7 @@ class ConceptLayer:
             label: The class.
         """
         back = [self.order.index(axis) for axis in range(4)]
-        return above_mean(label)(self.tail.logits(maps.permute(back), images)).double()
+        return precise(above_mean(label)(self.tail.logits(maps.permute(back), images)))
 
     def gradients(self, images: Images, label: int) -> Tensor:
         """The derivative of the same to each channel, over all positions, (N, K).
@@ -167,8 +168,8 @@ def class_concepts(
     rows = torch.from_numpy(directions).to(maps)
     held = concept_coefficients(maps.permute(0, 2, 3, 1), rows).permute(0, 3, 1, 2)
     removal = _Removal(layer, images, label, maps, held, rows)
-    positive = maps.clamp(min=0).double()
-    residual = positive - torch.einsum("nrhw,rk->nkhw", held, rows).double()
+    positive = precise(maps.clamp(min=0))
+    residual = positive - precise(torch.einsum("nrhw,rk->nkhw", held, rows))
     energy = positive.square().flatten(1).sum(1).clamp(min=1e-300)
     tests = _concept_tests(layer, images, label, crops, pool, weights, effort.sets, generator)
     return ClassConcepts(

@@ -14,6 +14,7 @@ from audit.core.cell import Cell
 from audit.core.errors import NotApplicable
 from audit.core.evidence import Array, Evidence, Measurement
 from audit.core.note import note
+from audit.core.precise import precise
 from audit.core.registry import study
 from audit.core.seeding import derive_seed
 from audit.core.types import Batch, Images
@@ -179,7 +180,7 @@ def _joined(parts: list[dict[str, Tensor]], rows: list[Tensor], batch: Batch) ->
             )
         arrays[name] = joined
     if batch.masks is not None:
-        arrays["area"] = batch.masks.double().flatten(1).mean(1).cpu().numpy()
+        arrays["area"] = precise(batch.masks).flatten(1).mean(1).cpu().numpy()
     return arrays
 
 

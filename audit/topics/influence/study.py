@@ -200,8 +200,9 @@ def _attacked(context: Context, model: ModelUnderTest, batch: Batch) -> tuple[Te
     images = torch.from_numpy(stored[[row for _, row in rows]].copy()).to(batch.images)
     at = torch.tensor([position for position, _ in rows], device=batch.images.device)
     asked = features_and_logits(model, images)
-    changed = (images != batch.images[at]).flatten(1).any(1) & (asked.logits.argmax(1) != batch.labels[at])
-    return at[changed], FeaturesAndLogits(asked.features[changed], asked.logits[changed])
+    wrong = asked.logits.argmax(1) != batch.labels[at].to(asked.logits.device)
+    changed = wrong & (images != batch.images[at]).flatten(1).any(1).to(wrong.device)
+    return at.to(wrong.device)[changed], FeaturesAndLogits(asked.features[changed], asked.logits[changed])
 
 
 def _attacked_arrays(

@@ -54,7 +54,7 @@ def seen_training(context: Context, model: ModelUnderTest, count: int) -> SeenTr
         labels.append(batch.labels)
         ids += batch.ids
     seen = FeaturesAndLogits(*(torch.cat(column) for column in zip(*parts, strict=True)))
-    return SeenTraining(seen, torch.cat(labels).to(model.device), tuple(ids))
+    return SeenTraining(seen, torch.cat(labels).to(seen.logits.device), tuple(ids))
 
 
 def training_pictures(context: Context, count: int, positions: Array) -> Array:
