@@ -15,6 +15,7 @@ from torch import Tensor
 
 from audit.core.errors import NotApplicable
 from audit.core.note import note
+from audit.core.precise import precise
 from audit.core.types import Images, Logits, PassCount
 from audit.explanation.captum_guard import uncounted
 from audit.explanation.forward_trace import Operation, float_tensors, traced_forward
@@ -233,7 +234,7 @@ def _belongs_to_its_image(model: ModelUnderTest, pair: Images, head: Head) -> bo
 def _scale(result: Tensor, logits: Tensor) -> float | None:
     if result.numel() != logits.numel():
         return None
-    outputs, wanted = (row.flatten().double() - row.flatten().double().mean() for row in (result, logits))
+    outputs, wanted = (precise(row.flatten()) - precise(row.flatten()).mean() for row in (result, logits))
     if not float(outputs.abs().max()) > 0:
         return None
     scale = float((outputs * wanted).sum() / outputs.square().sum())

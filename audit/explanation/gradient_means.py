@@ -87,7 +87,7 @@ class _GroupSums:
         order = samples.argsort(stable=True)  # the images in turn, as each look has few samples of each
         in_turn = samples[order]  # on the host, which then never waits for the device
         numbers, samples, order = (index.to(self.sums.device) for index in (numbers, samples, order))
-        for part, known in zip(order.split(self.at_once), in_turn.split(self.at_once), strict=True):
+        for part, known in zip(*(torch.split(index, self.at_once) for index in (order, in_turn)), strict=True):
             maps = self.sampled(numbers[part] + self.rows.start, samples[part])
             _, images_of = known.unique_consecutive(return_counts=True)
             start = 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from audit.core.statistics import Interval
-from audit.metrics.average_precision import AveragePrecision, average_precision
+from audit.metrics.average_precision import AveragePrecision, average_precision, mean_precision
 from audit.metrics.box_matching import BoxMatches, match_boxes
 from audit.metrics.relative_precision import relative_precision
 from audit.results.boxes import CellBoxes, boxes_in
@@ -53,7 +53,20 @@ def corrupted_detectors(results: RunResults, role: str) -> tuple[CorruptedDetect
     return tuple(found)
 
 
-def precision_left(results: RunResults, role: str) -> Interval | None:
+@dataclass(frozen=True)
+class PrecisionLeft:
+    """How much of the clean mAP corruptions leave.
+
+    Attributes:
+        share: The mean mAP under corruptions over the clean one, on the same images.
+        clean: The clean mAP of these images.
+    """
+
+    share: Interval
+    clean: float
+
+
+def precision_left(results: RunResults, role: str) -> PrecisionLeft | None:
     """The mean share of the clean mAP that is left, on the images that were corrupted.
 
     Args:
@@ -70,14 +83,16 @@ def precision_left(results: RunResults, role: str) -> Interval | None:
 
 
 @lru_cache(maxsize=4)
-def _left(clean: CellBoxes, conditions: tuple[CellBoxes, ...]) -> Interval | None:
+def _left(clean: CellBoxes, conditions: tuple[CellBoxes, ...]) -> PrecisionLeft | None:
     """None where conditions were measured on different images, as in a run that was cut short."""
     images = len(conditions[0].objects.counts)
     if any(len(some.objects.counts) != images for some in conditions) or images > len(clean.objects.counts):
         return None
     classes = max(classes_in(some.objects, some.found) for some in (clean, *conditions))
     before = match_boxes(clean.objects.first(images), clean.found.first(images), classes, ("all",))
-    return relative_precision(before, [match_boxes(some.objects, some.found, classes, ("all",)) for some in conditions])
+    changed = [match_boxes(some.objects, some.found, classes, ("all",)) for some in conditions]
+    share = relative_precision(before, changed)
+    return None if share is None else PrecisionLeft(share, mean_precision(before))
 
 
 @lru_cache(maxsize=256)

@@ -54,7 +54,7 @@ def build(results: RunResults, context: SectionContext) -> Rows:
     return {
         "detection_corruptions": [row for role in context.roles for row in _rows(results, role)],
         "relative_precision": [
-            RelativePrecisionRow(role=role, left=proportion(share)) for role, share in left.items() if share
+            RelativePrecisionRow(role=role, left=proportion(some.share)) for role, some in left.items() if some
         ],
     }
 

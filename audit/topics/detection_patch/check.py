@@ -86,5 +86,6 @@ def _judged(patch: PatchedDetector, config: RunConfig, **quantities: float) -> C
         patched_map=precision["patch"],
         **quantities,
     )
-    verdict = at_most(patch.excess, most) if patch.excess.n >= MIN_IMAGES else "inconclusive"
+    tells = patch.excess.n >= MIN_IMAGES and precision[patch.control] > most  # else there is not so much to lose
+    verdict = at_most(patch.excess, most) if tells else "inconclusive"
     return CheckResult(verdict, patch.excess, cell_keys([patch.entry]), values, unit="mAP")
