@@ -67,7 +67,7 @@ def test_every_study_belongs_to_one_section() -> None:
 def test_sections_that_can_be_asked_for_are_those_whose_topics_plan_something() -> None:
     names = ("data_health", "accuracy", "robustness", "corruptions", "slices", "refusal", "explanations")
     assert measured_sections("classification") == names
-    assert set(sections()) - set(measured_sections()) == {"compression", "comparison"}
+    assert set(sections()) - set(measured_sections()) == {"compression", "comparison", "detection_comparison"}
 
 
 def test_a_section_of_another_task_is_a_sentence() -> None:

@@ -77,8 +77,8 @@ def test_another_command_is_told_of_the_same_subject() -> None:
 
 
 def test_a_model_trained_here_is_the_same_only_by_the_same_training() -> None:
-    training = {"training": {"epochs": 3, "frozen_epochs": 1}}
-    assert subject_flags(load_config(overrides=training)) == "--set training.epochs=3 --set training.frozen_epochs=1"
+    training = {"training": {"epochs": 5, "frozen_epochs": 1}}
+    assert subject_flags(load_config(overrides=training)) == "--set training.epochs=5 --set training.frozen_epochs=1"
     assert subject_flags(load_config(overrides={**training, "model": {"weights": "net.pt"}})) == "--model net.pt"
 
 
