@@ -96,12 +96,17 @@ class _BentIntoTiles(torch.autograd.Function):
                 positive.addcmul_(part, low[:, :, k])
                 negative.addcmul_(part, high[:, :, k])
             of_a = _by_sign(a, positive, negative)
-        slopes: list[Tensor | None] = []
-        for needed, slope, sided in zip(
-            ctx.needs_input_grad[1:3], (low, high), (a.clamp(min=0), a.clamp(max=0)), strict=True
-        ):
-            slopes.append(torch.stack([_summed(part * sided, slope[:, :, 0]) for part in parts], 2) if needed else None)
-        return of_a, slopes[0], slopes[1], None, None
+        of_low = _of_slopes(parts, a.clamp(min=0), low) if ctx.needs_input_grad[1] else None
+        of_high = _of_slopes(parts, a.clamp(max=0), high) if ctx.needs_input_grad[2] else None
+        return of_a, of_low, of_high, None, None
+
+
+def _of_slopes(parts: Sequence[Tensor], sided: Tensor, slopes: Tensor) -> Tensor:
+    """The derivative to slopes from that to each place of the windows and the coefficients of their side."""
+    result = slopes.new_empty(slopes.shape)
+    for k, part in enumerate(parts):
+        result[:, :, k] = _summed(part * sided, slopes[:, :, 0])
+    return result
 
 
 def _places_of_tiles(values: Tensor, like: Tensor, tiles: tuple[int, int]) -> list[Tensor]:
