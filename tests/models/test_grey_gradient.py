@@ -47,7 +47,7 @@ def count_calls(net: nn.Module, images: Tensor) -> int:
     nodes, seen = [net(leaf).sum().grad_fn], 0
     while nodes:
         node = nodes.pop()
-        seen += node.name() == "ConvolutionBackward0"
+        seen += type(node).__name__ == "ConvolutionBackward0"
         nodes += [following for following, _ in node.next_functions if following is not None]
     return seen
 
