@@ -60,7 +60,8 @@ class Prover:
                 note("bounds_number_type", "Bounds hold for nets in float32; this one computes in another number type.")
             )
         self.model, self.tie = model, _TIE[model.output_kind]
-        whole = copy_module(model.module).to(precise_device(model.device))
+        # In the order of coefficients: weights in channels last would turn these, and every product after them.
+        whole = copy_module(model.module).to(precise_device(model.device), memory_format=torch.contiguous_format)
         whole.reader, whole.draws = replace(model.reader, kind="logits", guessed=False), 1
         self.graph, self.search = (_traced(whole, model, dtype) for dtype in (torch.float64, torch.float32))
         for graph in (self.graph, self.search):
