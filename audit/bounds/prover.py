@@ -61,7 +61,7 @@ class Prover:
             )
         self.model, self.tie = model, _TIE[model.output_kind]
         # In the order of coefficients: weights in channels last would turn these, and every product after them.
-        whole = copy_module(model.module).to(precise_device(model.device), memory_format=torch.contiguous_format)
+        whole = copy_module(model.module).to(precise_device(model.device)).to(memory_format=torch.contiguous_format)
         whole.reader, whole.draws = replace(model.reader, kind="logits", guessed=False), 1
         self.graph, self.search = (_traced(whole, model, dtype) for dtype in (torch.float64, torch.float32))
         for graph in (self.graph, self.search):
