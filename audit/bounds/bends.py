@@ -1,7 +1,7 @@
 """Coefficients through pairs of lines, with the derivatives written out.
 
 Where a coefficient is positive the line below counts, where it is negative the line above. Written with `clamp` and
-`where`, the derivatives take most of a step of alpha-CROWN: a `where` on a processor costs as much as some thirty products
+`where`, the derivatives take most of a step of alpha-CROWN: a `where` on a processor costs as much as thirty products
 (torch 2.14.1), and clamps have one in their derivative. `threshold_backward` keeps numbers by a sign at the cost of a
 product.
 """
