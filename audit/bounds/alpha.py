@@ -102,7 +102,8 @@ def optimise(
 ) -> Optimised:
     """Raise lower bounds on functions of the logits by Adam on slopes and multipliers; the boxes stay.
 
-    Any slopes in [0, 1] and any multipliers of at least 0 give a valid bound.
+    Any slopes in [0, 1] and any multipliers of at least 0 give a valid bound. It ends early where every function is
+    above 0; functions that are zero are not waited for.
 
     Args:
         graph: The net.
@@ -133,7 +134,7 @@ def optimise(
     groups = [{"params": list(alphas.values()), "lr": _RATE}, {"params": list(betas.values()), "lr": _MULTIPLIER_RATE}]
     groups = [group for group in groups if group["params"]]
     optimiser = torch.optim.Adam(groups, fused=True) if steps and groups else None
-    bound = best.bound
+    bound, zero = best.bound, coefficients.abs().sum(2) == 0
     costs: Tensor | None = None
     """What rounding costs with the first slopes, some 1e-4 of a bound: taken for what it costs with any."""
     for step in range(steps + 1):
@@ -158,7 +159,7 @@ def optimise(
             for i, value in current.items():
                 _keep(kept[i], value.detach(), better)
         best = best._replace(bound=torch.where(better, bound.detach(), best.bound))
-        if last or optimiser is None or bool((best.bound > 0).all()):
+        if last or optimiser is None or bool(((best.bound > 0) | zero).all()):
             break
         optimiser.zero_grad(set_to_none=True)
         (-bound.clamp(max=1e3).sum()).backward()  # type: ignore[no-untyped-call]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,10 +12,11 @@ from torch import Tensor
 from audit.bounds.alpha import Optimised, optimise
 from audit.bounds.branching import BranchAndBound
 from audit.bounds.graph import BoundGraph
+from audit.bounds.open_image import OpenImage, joined, timed
 from audit.bounds.outcome import Budget, Outcome, Rung
 from audit.bounds.propagate import Lower, Values, lower_bound
 from audit.bounds.region import Region
-from audit.bounds.sweeps import Sweeps, rows_that_fit
+from audit.bounds.sweeps import Sweeps, images_at_once, open_first, rows_that_fit
 from audit.bounds.tighten import tightened
 from audit.models.batching import ExecutionLayout, in_batches
 
@@ -97,92 +96,104 @@ class Ladder:
             Outcome("proven" if rung else "open", rung, float(best[i].min()), seconds=share)
             for i, rung in enumerate(proven)
         ]
-        for row in left().tolist():
-            if stopping is not None and stopping():
-                break
-            index = torch.tensor([row], device=best.device)
-            outcomes[row] = self._single(
-                values.select(index),
-                region.select(index),
-                functions[row : row + 1],
-                best[row : row + 1],
-                partial(breaks, int(rows[row])),
-                budget,
-                outcomes[row],
-                stopping,
+        images = [
+            OpenImage(
+                row=row,
+                values=values.select(slice(row, row + 1)),
+                region=region.select(slice(row, row + 1)),
+                functions=functions[row : row + 1],
+                best=best[row : row + 1],
+                tie=self.tie,
+                outcome=outcomes[row],
+                limit=budget.seconds,
             )
+            for row in left().tolist()
+        ]
+        self._dear(images, lambda image, points: breaks(int(rows[image.row]), points), budget, stopping)
+        for image in images:
+            outcomes[image.row] = image.outcome
         return outcomes
 
-    def _single(
+    def _dear(
         self,
-        near: Values,
-        region: Region,
-        functions: Tensor,
-        best: Tensor,
-        breaks: Callable[[Tensor], Tensor],
+        images: Sequence[OpenImage],
+        breaks: Callable[[OpenImage, Tensor], Tensor],
         budget: Budget,
-        outcome: Outcome,
         stopping: Callable[[], bool] | None,
-    ) -> Outcome:
-        """The dear bounds, of one image."""
-        begun = time.monotonic()
-
-        def late() -> bool:
-            over = budget.seconds is not None and time.monotonic() - begun > budget.seconds
-            return over or (stopping is not None and stopping())
-
-        def result(verdict: Literal["proven", "broken", "open"], rung: Rung | None, **more: object) -> Outcome:
-            seconds = outcome.seconds + time.monotonic() - begun
-            changes = {"verdict": verdict, "rung": rung, "bound": float(best.min()), "seconds": seconds, **more}
-            return replace(outcome, **changes)  # type: ignore[arg-type]
-
+    ) -> None:
+        """The dear bounds: image by image, but slopes are optimised for several at once."""
         if "crown-tightened" in budget.rungs:
+            for image in images:
+                if stopping is None or not stopping():
+                    self._tighten(image, stopping)
+        if "alpha-crown" not in budget.rungs:
+            return
+        left = [image for image in images if image.open and not image.late]
+        layout = ExecutionLayout(batch_size=images_at_once(self.graph, max((i.best.shape[1] for i in left), default=1)))
+
+        def optimised(rows: slice) -> None:
+            if stopping is None or not stopping():
+                self._optimise(left[rows], breaks, stopping)
+
+        for _ in in_batches(len(left), layout, optimised):
+            pass
+        if "branch-and-bound" in budget.rungs:
+            for image in left:
+                if image.open and image.optimised is not None:
+                    self._branch(image, partial(breaks, image), budget.problems, stopping)
+
+    def _tighten(self, image: OpenImage, stopping: Callable[[], bool] | None) -> None:
+        """Bound the inputs of its activations layer by layer, those inside of max-poolings last."""
+        with timed([image], stopping) as late:
             for inside in (False, True) if self.search.inside else (True,):
                 with torch.no_grad():
-                    near = tightened(self.search, near, region, late, inside=inside)
-                best = torch.maximum(best, self.sweeps.bounds(near, region, functions))
-                if bool((best > self.tie).all()):
-                    return result("proven", "crown-tightened")
-        if "alpha-crown" not in budget.rungs or late():
-            return result("open", None)
-        values = self.sweeps.exact(near, region)
-        open_ = (best[0] <= self.tie).nonzero().flatten()
-        found, lower = self._optimised(values, region, functions[:, open_], late)
-        best = best.clone()
-        best[0, open_] = torch.maximum(best[0, open_], lower.bound[0])
-        if bool((best > self.tie).all()):
-            return result("proven", "alpha-crown")
-        points = region.minimiser(lower.coefficients)[0]
-        broken = breaks(points)
-        if bool(broken.any()):
-            return result("broken", "alpha-crown", adversarial=points[broken.nonzero()[0, 0]])
-        if "branch-and-bound" not in budget.rungs:
-            return result("open", None)
-        still = [k for k, f in enumerate(open_.tolist()) if float(best[0, f]) <= self.tie]
-        search = BranchAndBound(self.graph, self.search, values, region, functions[:, open_], breaks, self.tie)
-        branched = search.run(found._replace(bound=lower.bound), still, problems=budget.problems, late=late)
-        if branched.outcome == "open":
-            best[0] = torch.where(best[0] > self.tie, best[0], max(branched.bound, float(best.min())))
-            return result("open", None, problems=branched.problems)
-        if branched.outcome == "proven":
-            best[0] = torch.where(best[0] > self.tie, best[0], branched.bound)
-        return result(
-            branched.outcome, "branch-and-bound", problems=branched.problems, adversarial=branched.adversarial
-        )
+                    image.values = tightened(self.search, image.values, image.region, late, inside=inside)
+                image.raise_bounds(
+                    self.sweeps.bounds(image.values, image.region, image.functions)[0], "crown-tightened"
+                )
+                if not image.open:
+                    return
+
+    def _optimise(
+        self,
+        images: Sequence[OpenImage],
+        breaks: Callable[[OpenImage, Tensor], Tensor],
+        stopping: Callable[[], bool] | None,
+    ) -> None:
+        """Optimise the slopes of the functions that are open, and try where their bounds have their minimum."""
+        with timed(images, stopping) as late:
+            near, region = joined(images)
+            values = self.sweeps.exact(near, region)
+            best = torch.cat([image.best for image in images])
+            order, functions = open_first(best <= self.tie, torch.cat([image.functions for image in images]))
+            found, lower = self._optimised(values, region, functions, late)
+            points = region.minimiser(lower.coefficients)
+            for k, image in enumerate(images):
+                open_ = image.best[0] <= self.tie
+                image.asked, image.exact = order[k, : int(open_.sum())], values.select(slice(k, k + 1))
+                count = len(image.asked)
+                bound = lower.bound[k, :count]
+                slopes = {i: slope[k : k + 1, :count] for i, slope in found.slopes.items()}
+                image.optimised = Optimised(bound[None], slopes, {})
+                image.raise_bounds(bound, "alpha-crown", image.asked)
+                if image.open and bool((broken := breaks(image, points[k, :count])).any()):
+                    image.settle("broken", "alpha-crown", adversarial=points[k, broken.nonzero()[0, 0]])
 
     def _optimised(
         self, values: Values, region: Region, functions: Tensor, late: Callable[[], bool]
     ) -> tuple[Optimised, Lower]:
-        """Slopes found in float32, and the bounds that they give in float64, a few functions at a time."""
+        """Slopes found in float32, and the bounds that they give in float64; of one image a few functions at a time."""
         near, place = values.to(self.search.dtype), region.to(self.search.dtype)
 
-        def compute(rows: slice) -> tuple[Optimised, Lower]:
-            some = functions[:, rows]
+        def compute(columns: slice) -> tuple[Optimised, Lower]:
+            some = functions[:, columns]
             found = optimise(self.search, near, place, some.to(self.search.dtype), steps=SLOPE_STEPS, late=late)
             slopes = {i: slope.to(self.graph.dtype) for i, slope in found.slopes.items()}
             with torch.no_grad():
                 return found, lower_bound(self.graph, values, region, self.graph.output, some, slopes)
 
+        if len(functions) > 1:
+            return compute(slice(None))
         layout = ExecutionLayout(batch_size=rows_that_fit(self.graph, 2))
         parts = list(in_batches(functions.shape[1], layout, compute))
         found = Optimised(
@@ -194,3 +205,23 @@ class Ladder:
             torch.cat([getattr(lower, name) for _, lower in parts], 1) for name in ("bound", "coefficients", "costs")
         )
         return found, Lower(bounds, coefficients, {}, costs)
+
+    def _branch(
+        self,
+        image: OpenImage,
+        breaks: Callable[[Tensor], Tensor],
+        problems: int,
+        stopping: Callable[[], bool] | None,
+    ) -> None:
+        """Branch and bound from the slopes that were found."""
+        assert image.optimised is not None and image.exact is not None and image.asked is not None
+        functions, best = image.functions[:, image.asked], image.best
+        still = [k for k, f in enumerate(image.asked.tolist()) if float(best[0, f]) <= self.tie]
+        with timed([image], stopping) as late:
+            search = BranchAndBound(self.graph, self.search, image.exact, image.region, functions, breaks, self.tie)
+            branched = search.run(image.optimised, still, problems=problems, late=late)
+            reached = max(branched.bound, float(best.min())) if branched.outcome == "open" else branched.bound
+            if branched.outcome != "broken":
+                image.best = torch.where(best > self.tie, best, reached)
+            rung: Rung | None = None if branched.outcome == "open" else "branch-and-bound"
+            image.settle(branched.outcome, rung, problems=branched.problems, adversarial=branched.adversarial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from audit.models.batching import ExecutionLayout, in_batches
 
 CACHED = 3 * 2**19
 """Numbers that the largest tensor of a sweep on a processor may have: more than that leave its cache."""
+_KEPT = 2**25 - 2**14
+"""Bytes of the largest block that glibc keeps by itself when it is freed, less what it adds to one."""
 _NEAR = 4
 """Times its costs in float32, the distance from what must be exceeded within which float64 is asked."""
 
@@ -26,6 +29,45 @@ def rows_that_fit(graph: BoundGraph, copies: int = 1) -> int:
         copies: How many tensors of that size are held.
     """
     return max(1, ROWS // (copies * max(math.prod(node.shape) for node in graph.nodes)))
+
+
+def images_at_once(graph: BoundGraph, functions: int) -> int:
+    """Images whose functions a backward pass takes together, at least one.
+
+    Args:
+        graph: The net.
+        functions: Of each image.
+    """
+    largest = max(math.prod(node.shape) for node in graph.nodes) * max(1, functions)
+    limit = CACHED if graph.device.type == "cpu" else ROWS // 2
+    return max(1, limit // largest)
+
+
+def open_first(asked: Tensor, functions: Tensor) -> tuple[Tensor, Tensor]:
+    """The functions of each row that are asked, before zero functions where a row has fewer than others.
+
+    Args:
+        asked: bool (N, S).
+        functions: (N, S, outputs).
+
+    Returns:
+        Where each was, int64 (N, K), and the functions, (N, K, outputs).
+    """
+    count = int(asked.sum(1).max())
+    order = asked.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
+    some = functions.gather(1, order[:, :, None].expand(-1, -1, functions.shape[2]))
+    return order, some * asked.gather(1, order)[:, :, None]
+
+
+@cache
+def keep_freed_blocks() -> None:
+    """Let malloc use the blocks of one pass again for the next, in a process that set nothing about it.
+
+    glibc gives large blocks back to the system when they are freed, and the kernel clears their pages again for the
+    next step: a fifth of a step of alpha-CROWN. It keeps those up to the largest block freed so far, of 32 MB at most,
+    so one of that size is allocated and freed; none of its pages is touched. Commands set more (`core.startup`).
+    """
+    torch.empty(_KEPT, dtype=torch.uint8)
 
 
 class Sweeps:
@@ -41,6 +83,7 @@ class Sweeps:
         """
         self.graph, self.search, self.tie = graph, search, tie
         self.layout: ExecutionLayout | None = None
+        keep_freed_blocks()
 
     def values(self, region: Region) -> Values:
         """Interval bounds in float32.
@@ -90,13 +133,10 @@ class Sweeps:
 
     def _bounds(self, values: Values, region: Region, functions: Tensor, *, boxes_only: bool) -> Tensor:
         asked = functions.abs().sum(2) > 0
-        count = int(asked.sum(1).max())
         bounds = torch.where(asked, -torch.inf, torch.inf).to(torch.float64)
-        if not count:
+        if not bool(asked.any()):
             return bounds
-        # The functions that are asked, first; rows that ask fewer bound the zero function as well.
-        order = asked.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
-        some = functions.gather(1, order[:, :, None].expand(-1, -1, functions.shape[2]))
+        order, some = open_first(asked, functions)
         known, near = bounds.gather(1, order), torch.ones(len(functions), dtype=torch.bool, device=functions.device)
         single = some.to(self.search.dtype)
         if bool((single == some).all()):

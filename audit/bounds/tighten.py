@@ -59,7 +59,7 @@ def _tightened_image(
         if late():
             break
         new_low, new_high = low.clone(), high.clone()
-        rows = max(1, ROWS // (2 * max(math.prod(graph.nodes[i].shape) for i in graph.ancestors(position))))
+        rows = max(1, ROWS // (4 * max(math.prod(graph.nodes[i].shape) for i in graph.ancestors(position))))
         for portion in _portions(graph, position, open_, rows):
 
             def both(part: slice, chunk: Tensor = portion, at: int = position) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ from audit.bounds.alpha import optimise
 from audit.bounds.outcome import Budget
 from audit.bounds.prover import Prover
 from audit.bounds.region import Region
+from audit.bounds.sweeps import images_at_once
 from audit.core.types import Batch
 from audit.data.load import load_dataset
 from audit.models.architecture import build
@@ -117,7 +118,8 @@ def bracket(model: audit.ModelUnderTest, test: Batch, budget: Budget) -> None:
 def sweep() -> None:
     """CROWN with interval boxes for all classes of 512 images, in turn with bare passes; the ratio of best times.
 
-    Bounds include what float64 is asked again. Steps of alpha-CROWN are timed on 32 of the images.
+    Bounds include what float64 is asked again. Steps of alpha-CROWN are timed on 32 of the images, as many at once as a
+    proof takes.
     """
     net = build("cnn-28", classes=CLASSES, input_shape=(1, 28, 28), seed=0)
     model = audit.wrap(net, classes=CLASSES, input_shape=(1, 28, 28))
@@ -135,7 +137,7 @@ def sweep() -> None:
             sweeps.bounds(sweeps.values(region), region, functions[rows])
 
     def steps() -> None:
-        for rows in torch.split(torch.arange(STEPPED), 8):
+        for rows in torch.split(torch.arange(STEPPED), images_at_once(prover.graph, CLASSES)):
             region = Region.ball(images[rows].double(), "linf", 0.02)
             near = sweeps.values(region)
             some = functions[rows].float()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from exact_minimum import exact_linf, images_near_the_boundary, tiny_relu_model
 from torch import Tensor, nn
 
-from audit.bounds.outcome import RUNGS, Budget
+from audit.bounds import ladder
+from audit.bounds.outcome import RUNGS, Budget, Outcome
 from audit.bounds.prover import Prover
 from audit.core.errors import NotApplicable
 from audit.core.types import Batch
@@ -81,6 +84,36 @@ def test_every_image_of_a_small_convolutional_net_is_decided(norm: str) -> None:
             assert int(model.predictions(point)) != int(label)
             order = {"linf": float("inf"), "l2": 2, "l1": 1}[norm]
             assert float((point - image).flatten().norm(order)) <= radius * (1 + 1e-5)
+
+
+def test_slopes_of_several_images_at_once_come_to_what_each_comes_to_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images have one, two and no open functions left, so some rows are filled up with zero functions."""
+    model = deep_model(3)
+    images = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(4))
+    goal = Batch(images, model.predictions(images), tuple(map(str, range(12)))).target_mask(3)
+    rows: list[int] = []
+    optimise = ladder.optimise
+
+    def counted(graph: Any, values: Any, region: Any, coefficients: Tensor, **settings: Any) -> Any:
+        rows.append(len(coefficients))
+        return optimise(graph, values, region, coefficients, **settings)
+
+    monkeypatch.setattr(ladder, "optimise", counted)
+    budget = Budget(("interval-bounds", "alpha-crown"))
+
+    def outcomes() -> list[Outcome]:
+        return Prover(model).prove(images, model.predictions(images), goal, "linf", 0.05, budget)
+
+    together, largest = outcomes(), max(rows)
+    monkeypatch.setattr(ladder, "images_at_once", lambda graph, functions: 1)
+    rows.clear()
+    alone = outcomes()
+    assert largest > 1 and set(rows) == {1}
+    assert {o.verdict for o in together} == {"proven", "broken", "open"}
+    assert [(o.verdict, o.rung) for o in together] == [(o.verdict, o.rung) for o in alone]
+    for one, other in zip(together, alone, strict=True):
+        if one.verdict == "open":  # those that are proven may go on while others of their group are not
+            assert one.bound == pytest.approx(other.bound, abs=1e-4)
 
 
 def test_a_weight_nudged_until_a_violation_just_exists_is_never_proven() -> None:
