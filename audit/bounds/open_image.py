@@ -29,8 +29,9 @@ class OpenImage:
         functions: Those to be proven above 0, float64 (1, S, outputs).
         best: The best lower bound of each so far, float64 (1, S).
         tie: What a bound must exceed to count.
-        outcome: What is known; `seconds` are those spent so far.
+        outcome: What is known; `seconds` are those of cheap and dear bounds so far.
         limit: The most seconds that dear bounds may take; None for no limit.
+        spent: Seconds that they took so far.
         optimised: What alpha-CROWN reached on the functions `asked`; None before.
         exact: Bounds on its values in float64, from alpha-CROWN on.
         asked: The functions that were open before alpha-CROWN, int64 (K,).

@@ -19,12 +19,12 @@ from audit.results.queries import (
     PerExample,
     clean_correct,
     group_by_condition,
-    only_measured,
     per_example,
 )
 from audit.results.run_results import RunResults
 from audit.results.stopping import ending, images_taken, look_at, stopping_note
 from audit.topics.certification.facts import LINEAR_BOUNDS
+from audit.topics.certification.proven import certificates_of
 
 
 def outcome_rows(results: RunResults, role: str) -> list[OutcomeRow]:
@@ -40,7 +40,7 @@ def outcome_rows(results: RunResults, role: str) -> list[OutcomeRow]:
         robust = per_example(entries, "robust")
         rows.append(_outcome_row(role, f"robust {format_threat(at.norm, at.eps)}", robust, look))
     look = look_at(results, "certification", role)
-    for at, entries in group_by_condition(only_measured(results.entries("certification", role=role))):
+    for at, entries in group_by_condition(certificates_of(results, role)):
         if at.method == LINEAR_BOUNDS:
             proven = per_example(entries, "certified")
             rows.append(_outcome_row(role, f"proven {format_threat(at.norm, at.eps)}", proven, look))

@@ -64,6 +64,16 @@ def only_measured(entries: Sequence[TaskResult]) -> tuple[TaskResult, ...]:
     return tuple(entry for entry in entries if entry.evidence.status == "measured")
 
 
+def furthest(entries: Sequence[TaskResult]) -> tuple[TaskResult, ...]:
+    """The entries that none of the others goes on from: of a study in stages, the last of each that is there.
+
+    Args:
+        entries: Any entries.
+    """
+    read = {key for entry in entries for key in entry.task.cell.inputs.values()}
+    return tuple(entry for entry in entries if entry.task.cell.key not in read)
+
+
 def cell_keys(entries: Sequence[TaskResult]) -> tuple[str, ...]:
     """The keys of the cells of entries.
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 import audit
 from audit.bounds.alpha import optimise
-from audit.bounds.outcome import Budget
+from audit.bounds.outcome import RUNGS, Budget
 from audit.bounds.prover import Prover
 from audit.bounds.region import Region
 from audit.bounds.sweeps import images_at_once
@@ -71,7 +71,9 @@ def main() -> None:
         train = dataset.train.batch(range(min(given.train_images, len(dataset.train))))
         model = trained(train, given)
     problems = 500 if given.seconds is None else 10**9
-    bracket(model, test, Budget(RUNGS_OF_EFFORT[given.effort], problems, given.seconds))
+    efforts = list(RUNGS_OF_EFFORT)[: list(RUNGS_OF_EFFORT).index(given.effort) + 1]
+    rungs = [rung for rung in RUNGS if any(rung in RUNGS_OF_EFFORT[effort] for effort in efforts)]
+    bracket(model, test, Budget(rungs, problems, given.seconds))
 
 
 def trained(train: Batch, given: argparse.Namespace) -> audit.ModelUnderTest:

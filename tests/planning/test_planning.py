@@ -363,3 +363,22 @@ def test_few_images_are_hardened_on_for_as_many_steps() -> None:
         suited_hardening(HardeningConfig(), "cnn-28", images=images).epochs for images in (300, 2000, 6000, 60000)
     ]
     assert epochs == [16, 7, 3, 3]
+
+
+def proofs(**certification: object) -> list[Task]:
+    whole = plan(certification={"examples": 20, **certification}, hardening={"enabled": False})
+    return [task for task in whole.tasks if task.cell.method == "linear-bounds"]
+
+
+def test_a_larger_effort_begins_with_the_cells_of_a_smaller_one() -> None:
+    """What is stored of it is not proven again, and the answer is the same whether it was asked before or not."""
+    bounds, optimised = proofs(effort="bounds"), proofs(effort="optimised")
+    small, large = proofs(effort="complete"), proofs(effort="complete", problems=5000)
+    for less, more in ((bounds, optimised), (optimised, small), (small, large)):
+        assert [task.cell.key for task in more[: len(less)]] == [task.cell.key for task in less]
+        assert len(more) == len(less) + 1
+        assert more[-1].cell.inputs == {"certification": less[-1].cell.key} and more[-1].wave == less[-1].wave + 1
+    assert [task.cell.settings.get("problems") for task in large] == [None, None, 500, 5000]
+    assert [task.cell.settings["problems"] for task in proofs(effort="complete", problems=2000)[2:]] == [500, 2000]
+    assert [task.cell.settings["problems"] for task in proofs(effort="complete", problems=20)[2:]] == [20]
+    assert [task.cell.key for task in proofs(problems=20)] == [task.cell.key for task in bounds]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_entries import entry, results_of, robustness_entry
@@ -10,13 +12,18 @@ from made_evidence import certification_entry
 from made_run import finding_of
 
 from audit.config import load_config
+from audit.core.evidence import Evidence
 from audit.core.statistics import Interval
 from audit.document.locale import load_locale
+from audit.document.section import SectionContext
+from audit.planning.plan import Task
 from audit.report.outcomes import outcome_rows
 from audit.report.policy import Rule
 from audit.results.run_checks import run_checks
+from audit.results.run_results import RunResults
 from audit.topics.certification.facts import BROKEN, OPEN, PROVEN
-from audit.topics.certification.section import brackets
+from audit.topics.certification.proven import settled_by_bounds
+from audit.topics.certification.section import CertificatePart, brackets, build
 from audit.topics.certification.view import bracket_chart
 
 
@@ -46,6 +53,10 @@ def test_proofs_of_another_classifier_or_norm_are_not_compared() -> None:
     assert not [
         f for f in run_checks(results_of(attacked(), proof), load_config()) if f.check == "certified-not-broken"
     ]
+
+
+def certificates(results: RunResults) -> list[CertificatePart]:
+    return list(build(results, SectionContext(load_config(), (), ("standard",), pictures=False))["certificates"])
 
 
 def bounds_entry(proven: int, broken: int = 0, n: int = 100):
@@ -78,6 +89,56 @@ def test_the_bracket_shows_proven_unbroken_and_open_shares_of_the_same_images() 
         (0.1, 0.6, 0.75, 0.15),
     ]
     assert bracket.proven_by == {"crown": 60} and bracket.problems == 0 and bracket.n == 100
+
+
+def in_stages(*stages: tuple[Task, Evidence]) -> list[tuple[Task, Evidence]]:
+    """Each as a cell that goes on from the one before."""
+    rows = [stages[0]]
+    for task, evidence in stages[1:]:
+        cell = replace(task.cell, inputs={"certification": rows[-1][0].cell.key})
+        rows.append((replace(task, cell=cell), replace(evidence, cell=cell)))
+    return rows
+
+
+def test_of_proofs_that_were_asked_further_the_last_counts_alone() -> None:
+    first, second = bounds_entry(40, 25), bounds_entry(60, 30)
+    second[1].facts.update(rungs=["interval-bounds", "crown", "branch-and-bound"])
+    second[1].arrays["proven_by"][:, 50:60] = 2
+    results = results_of(attacked(), *in_stages(first, second))
+    (bracket,) = brackets(results)
+    assert bracket.n == 100 and bracket.problems == 7 and bracket.proven_by == {"crown": 50, "branch-and-bound": 10}
+    assert [(p.proven.estimate, p.open) for p in bracket.points] == [(0.6, 0.1), (0.6, 0.1)]
+    (certificate,) = certificates(results)
+    assert certificate.n == 100
+    assert [point.robust.estimate for point in certificate.curve if point.eps == 0.05] == [0.6]
+    (proven,) = (row for row in outcome_rows(results, "standard") if row.quantity.startswith("proven"))
+    assert proven.outcomes == "1" * 60 + "0" * 40
+    assert finding_of(results, "certified-not-broken").values["n"] == 100
+    assert settled_by_bounds(results, "standard", 0.6)
+
+
+def test_a_stage_that_is_not_there_leaves_what_the_one_before_came_to() -> None:
+    first, second = bounds_entry(40, 25), bounds_entry(60, 25)
+    rows = in_stages(first, second)
+    failed = (rows[1][0], replace(rows[1][1], status="failed", measurements=(), arrays={}))
+    (bracket,) = brackets(results_of(attacked(), rows[0], failed))
+    assert bracket.points[0].proven.estimate == 0.4
+
+
+@pytest.mark.parametrize(
+    ("rungs", "problems", "options"),
+    [
+        (["interval-bounds", "crown"], 7, "certification.effort=complete"),
+        (["crown", "branch-and-bound"], 7, "certification.effort=complete --set certification.problems=500"),
+        (["crown", "branch-and-bound"], 500, "certification.effort=complete --set certification.problems=5000"),
+        (["crown", "branch-and-bound"], 2000, "certification.effort=complete --set certification.problems=5000"),
+    ],
+)
+def test_open_images_are_asked_further_by_the_next_stage(rungs: list[str], problems: int, options: str) -> None:
+    proofs = bounds_entry(20, 30)
+    proofs[1].facts.update(rungs=rungs, settings={"problems": problems})
+    found = finding_of(results_of(attacked(), proofs), "proofs-decide")
+    assert found.verdict == "inconclusive" and found.command == f"audit run --set {options}"
 
 
 @pytest.mark.parametrize(("proven", "broken", "verdict"), [(60, 25, "pass"), (5, 80, "pass"), (20, 30, "inconclusive")])

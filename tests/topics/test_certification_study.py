@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,15 +13,18 @@ from scipy import stats
 from torch import nn
 
 from audit.attacks.pgd import pgd
+from audit.bounds.outcome import Outcome
+from audit.bounds.prover import Prover
 from audit.core.cell import Cell
-from audit.core.errors import NotApplicable, UsageError
+from audit.core.errors import Interrupted, NotApplicable, UsageError
+from audit.core.evidence import Evidence
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
 from audit.metrics.interval_bounds import interval_bounds
 from audit.metrics.smoothing import smoothing
 from audit.models.under_test import ModelUnderTest
-from audit.topics.certification.facts import BROKEN, PROVEN
+from audit.topics.certification.facts import BROKEN, OPEN, PROVEN
 from audit.topics.certification.study import certification
 
 
@@ -178,6 +185,109 @@ def test_linear_bounds_bracket_the_robust_accuracy(cnn_model, cnn_batch) -> None
         attacked = pgd(cnn_model, cnn_batch, ThreatModel("linf", eps), generators(cnn_batch), steps=20)
         broken = (cnn_model.predictions(attacked) != cnn_batch.labels).numpy()
         assert not (broken[1:] & (verdicts[row, 1:] == PROVEN)).any()
+
+
+FURTHER = {
+    "eps": BOUNDS["eps"],
+    "rungs": ["crown-tightened", "alpha-crown", "branch-and-bound"],
+    "problems": 300,
+}
+
+
+def further(
+    model: ModelUnderTest,
+    batch: Batch,
+    before: Evidence,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **options: Any,
+) -> Evidence:
+    """What a cell that goes on from another comes to."""
+    cell = Cell(
+        "certification",
+        "linear-bounds",
+        settings=FURTHER,
+        threat={"norm": "linf", "eps": 0.01},
+        inputs={"certification": before.cell.key},
+    )
+    context = replace(bare_context(model, batch, cell, **options), evidence=lambda name: before, progress=progress)
+    return certification(context, cell)
+
+
+@pytest.fixture
+def first_stage(cnn_model: ModelUnderTest, cnn_batch: Batch) -> Evidence:
+    cell = Cell(
+        "certification",
+        "linear-bounds",
+        settings={"eps": BOUNDS["eps"], "rungs": ["interval-bounds", "alpha-crown"]},
+        threat={"norm": "linf", "eps": 0.01},
+    )
+    return certify(cnn_model, cnn_batch, cell)
+
+
+def test_a_further_stage_asks_what_is_open_alone_and_keeps_the_rest(
+    cnn_model, cnn_batch, first_stage, monkeypatch
+) -> None:
+    before = first_stage.arrays["verdicts"]
+    asked, prove = [], Prover.prove
+
+    def recorded(self: Prover, images: torch.Tensor, *args: Any, **settings: Any) -> list[Outcome]:
+        asked.extend((cnn_batch.images == image).flatten(1).all(1).nonzero().item() for image in images)
+        return prove(self, images, *args, **settings)
+
+    monkeypatch.setattr(Prover, "prove", recorded)
+    after = further(cnn_model, cnn_batch, first_stage)
+    open_ = set((before == OPEN).any(0).nonzero()[0].tolist())
+    assert set(asked) == open_ and 0 < len(open_) < len(cnn_batch)
+    kept = before != OPEN
+    assert (after.arrays["verdicts"][kept] == before[kept]).all() and (after.arrays["verdicts"] != before).any()
+    names = np.array([*after.facts["rungs"], ""])[after.arrays["proven_by"]]
+    old = np.array([*first_stage.facts["rungs"], ""])[first_stage.arrays["proven_by"]]
+    assert (names[kept] == old[kept]).all()
+    assert (after.arrays["predictions"] == first_stage.arrays["predictions"]).all()
+
+
+def test_stages_come_to_what_all_bounds_come_to_at_once(cnn_model, cnn_batch, first_stage) -> None:
+    after = further(cnn_model, cnn_batch, first_stage)
+    settings = {**FURTHER, "rungs": ["interval-bounds", *FURTHER["rungs"]]}
+    cell = Cell("certification", "linear-bounds", settings=settings, threat={"norm": "linf", "eps": 0.01})
+    at_once = certify(cnn_model, cnn_batch, cell)
+    assert (after.arrays["verdicts"] == at_once.arrays["verdicts"]).all()
+    assert {OPEN, PROVEN, BROKEN} & set(at_once.arrays["verdicts"].flatten().tolist()) >= {PROVEN, BROKEN}
+
+
+def test_a_further_stage_costs_nothing_where_all_is_decided(cnn_model, cnn_batch, first_stage) -> None:
+    first_stage.arrays["verdicts"][first_stage.arrays["verdicts"] == OPEN] = BROKEN
+    after = further(cnn_model, cnn_batch, first_stage)
+    assert (after.forwards, after.backwards) == (0, 0)
+    assert (after.arrays["verdicts"] == first_stage.arrays["verdicts"]).all()
+
+
+def test_a_further_stage_that_was_stopped_goes_on_with_the_image_it_was_at(
+    cnn_model, cnn_batch, first_stage, tmp_path
+) -> None:
+    whole = further(cnn_model, cnn_batch, first_stage, scratch=tmp_path / "whole")
+    done: list[int] = []
+    calls: list[int] = []
+
+    def stopping() -> bool:
+        """In the middle of the second image."""
+        calls.extend(done)
+        return len(calls) > 3
+
+    with pytest.raises(Interrupted, match="the same command resumes"):
+        further(
+            cnn_model,
+            cnn_batch,
+            first_stage,
+            scratch=tmp_path / "cut",
+            stopping=stopping,
+            progress=lambda steps, total: done.append(steps),
+        )
+    assert done == [1]
+    assert list((tmp_path / "cut").iterdir())
+    resumed = further(cnn_model, cnn_batch, first_stage, scratch=tmp_path / "cut")
+    assert all((resumed.arrays[name] == array).all() for name, array in whole.arrays.items())
+    assert (resumed.forwards, resumed.backwards) == (whole.forwards, whole.backwards)
 
 
 def test_another_norm_than_the_certificates_own_is_not_applicable(cnn_model, cnn_batch) -> None:

@@ -18,7 +18,11 @@ class CertificationConfig(ConfigTable):
         description="bounds: intervals and linear relaxation; optimised: bounded layer by layer, slopes optimised too; "
         "complete: branch and bound too",
     )
-    problems: int = Field(500, ge=1, description="sub-problems of branch and bound an image and an eps, at most")
+    problems: int = Field(
+        500,
+        ge=1,
+        description="sub-problems of branch and bound an image and an eps, at most; more ask only what is open yet",
+    )
 
 
 TOPIC = Topic(

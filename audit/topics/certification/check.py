@@ -16,7 +16,8 @@ from audit.results.check_result import CheckResult
 from audit.results.queries import PerExample, cell_keys, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.certification.facts import LINEAR_BOUNDS, THE_MODEL, CertificationFacts
-from audit.topics.certification.section import brackets
+from audit.topics.certification.proven import certificates_of
+from audit.topics.certification.section import brackets, further_options
 
 
 @check(
@@ -38,7 +39,7 @@ def certified_not_broken(results: RunResults, role: str, config: RunConfig) -> C
         role: Role of the model.
         config: The configuration of the run; its criteria hold the thresholds.
     """
-    of_model = [e for e in only_measured(results.entries("certification", role=role)) if _of_the_model(e)]
+    of_model = [entry for entry in certificates_of(results, role) if _of_the_model(entry)]
     attacks = [e for e in only_measured(results.entries("robustness", role=role)) if _threat(e) in map(_norm, of_model)]
     if not of_model or not attacks:
         return None
@@ -64,8 +65,8 @@ def certified_not_broken(results: RunResults, role: str, config: RunConfig) -> C
     "between, and {open:.1%} are open.",
     criterion="Both bounds must lie on the same side of the {threshold:.0%} that are asked. The interval is that of "
     "the share proven, so that a policy can ask for a minimum of it.",
-    advice_inconclusive="Give the open images more effort, or train for proofs.",
-    command_inconclusive="audit run --set certification.effort=complete --set certification.problems=5000",
+    advice_inconclusive="Ask the open images further, or train for proofs.",
+    command_inconclusive="audit run {further}",
     reference="arXiv:2103.06624",
 )
 def proofs_decide(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
@@ -76,8 +77,7 @@ def proofs_decide(results: RunResults, role: str, config: RunConfig) -> CheckRes
         role: Role of the model.
         config: The configuration of the run; its criteria hold the thresholds.
     """
-    measured = only_measured(results.entries("certification", role=role))
-    entries = [entry for entry in measured if entry.task.cell.method == LINEAR_BOUNDS]
+    entries = [entry for entry in certificates_of(results, role) if entry.task.cell.method == LINEAR_BOUNDS]
     bracket = next((row for row in brackets(results) if row.role == role), None)
     if bracket is None:
         return None
@@ -92,6 +92,7 @@ def proofs_decide(results: RunResults, role: str, config: RunConfig) -> CheckRes
         "open": point.open,
         "threshold": threshold,
         "threat": format_threat(bracket.norm, eps),
+        "further": further_options([bracket]),
     }
     share = clopper_pearson(round(point.proven.estimate * bracket.n), bracket.n)
     return CheckResult("pass" if decided else "inconclusive", share, cell_keys(entries), values)

@@ -19,7 +19,7 @@ class CertificationFacts(Facts):
         settings: Settings of the method.
         abstained: Images on which the method gives no class.
         eps: Sizes of the ball of linear bounds: the rows of the arrays `verdicts` and `proven_by`.
-        rungs: The bounds that were tried: what `proven_by` counts.
+        rungs: The bounds that were tried, by this cell and those that it goes on from: what `proven_by` counts.
     """
 
     norm: str
@@ -36,7 +36,7 @@ class BoundsSettings(StudySettings):
     Attributes:
         eps: Sizes of the ball, ascending.
         rungs: The bounds to try, from the cheapest on.
-        problems: Sub-problems of branch and bound an image and an eps, at most.
+        problems: Sub-problems of branch and bound an image and an eps, at most; not set where there is none.
     """
 
     eps: tuple[float, ...] = ()
@@ -46,7 +46,25 @@ class BoundsSettings(StudySettings):
 
 THE_MODEL = "the model itself"
 """The value of `CertificationFacts.certifies` of certificates that attacks on the model can be compared with."""
+BEFORE = "certification"
+"""The name of the input of a cell that goes on where another left images open."""
+FIRST_PROBLEMS = 500
+"""Sub-problems of the first stage of branch and bound."""
+MORE_PROBLEMS = 10
+"""Times as many in each further stage."""
 LINEAR_BOUNDS = "linear-bounds"
 """The method of a cell that proves by linear bounds."""
 OPEN, PROVEN, BROKEN = 0, 1, 2
 """The values of the array `verdicts`."""
+
+
+def next_problems(problems: int) -> int:
+    """Sub-problems of the stage after so many: the next of 500, 5,000, ...
+
+    Args:
+        problems: At least 0.
+    """
+    stage = FIRST_PROBLEMS
+    while stage <= problems:
+        stage *= MORE_PROBLEMS
+    return stage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,8 +17,9 @@ from audit.results.queries import (
     only_measured,
     per_example,
 )
-from audit.results.run_results import RunResults
-from audit.topics.certification.facts import BROKEN, LINEAR_BOUNDS, OPEN, PROVEN, CertificationFacts
+from audit.results.run_results import RunResults, TaskResult
+from audit.topics.certification.facts import BROKEN, LINEAR_BOUNDS, OPEN, PROVEN, CertificationFacts, next_problems
+from audit.topics.certification.proven import certificates_of
 from audit.topics.robustness.facts import RobustnessFacts
 
 
@@ -121,27 +123,48 @@ def brackets(results: RunResults, classes: Sequence[str] = ()) -> list[Bracket]:
     """
     rows = []
     for role in results.roles:
-        measured = only_measured(results.entries("certification", role=role))
-        for at, entries in group_by_condition([e for e in measured if e.task.cell.method == LINEAR_BOUNDS]):
-            facts = entries[0].evidence.facts_as(CertificationFacts)
-            verdicts, proven_by = (
-                np.concatenate([np.asarray(e.evidence.arrays[name]) for e in entries], axis=1)
-                for name in ("verdicts", "proven_by")
-            )
-            verdict = facts.eps.index(at.eps) if at.eps in facts.eps else -1
-            by, first = proven_by[verdict], entries[0].task.examples.start
+        proofs = [e for e in certificates_of(results, role) if e.task.cell.method == LINEAR_BOUNDS]
+        for at, entries in group_by_condition(proofs):
+            facts = [entry.evidence.facts_as(CertificationFacts) for entry in entries]
+            eps = facts[0].eps
+            verdicts = np.concatenate([np.asarray(e.evidence.arrays["verdicts"]) for e in entries], axis=1)
+            verdict, first = eps.index(at.eps) if at.eps in eps else -1, entries[0].task.examples.start
             rows.append(
                 Bracket(
                     role=role,
-                    norm=facts.norm,
-                    points=[_point(eps, row) for eps, row in zip(facts.eps, verdicts, strict=True)],
-                    proven_by={rung: int((by == i).sum()) for i, rung in enumerate(facts.rungs) if (by == i).any()},
-                    problems=int(facts.settings["problems"]) if "branch-and-bound" in facts.rungs else 0,
+                    norm=facts[0].norm,
+                    points=[_point(size, row) for size, row in zip(eps, verdicts, strict=True)],
+                    proven_by=_proven_by(entries, facts, verdict),
+                    problems=max(_problems(cell) for cell in facts),
                     n=verdicts.shape[1],
                     per_class=_per_class(results, role, verdicts[verdict], first, classes),
                 )
             )
     return rows
+
+
+def further_options(rows: Sequence[Bracket]) -> str:
+    """The options of `audit run` that ask further what proofs left open: the next stage, see `plan.proof_stages`.
+
+    Args:
+        rows: The brackets of a run.
+    """
+    problems = max((row.problems for row in rows), default=0)
+    more = f" --set certification.problems={next_problems(problems)}" if problems else ""
+    return f"--set certification.effort=complete{more}"
+
+
+def _proven_by(entries: Sequence[TaskResult], facts: Sequence[CertificationFacts], row: int) -> dict[str, int]:
+    """The images that each bound proved, from the cheapest bound on."""
+    counts: Counter[str] = Counter()
+    for entry, cell in zip(entries, facts, strict=True):
+        own = np.asarray(entry.evidence.arrays["proven_by"])[row]
+        counts.update(cell.rungs[index] for index in own[own >= 0].tolist())
+    return {rung: counts[rung] for rung in max((cell.rungs for cell in facts), key=len) if counts[rung]}
+
+
+def _problems(facts: CertificationFacts) -> int:
+    return int(facts.settings["problems"]) if "branch-and-bound" in facts.rungs else 0
 
 
 def _per_class(
@@ -184,7 +207,7 @@ def _certificates(results: RunResults, eps: Mapping[str, Sequence[float]]) -> li
     """The share proven robust at each eps of the norm's curve: a lower bound, with the exact interval of its share."""
     parts = []
     for role in results.roles:
-        for at, entries in group_by_condition(only_measured(results.entries("certification", role=role))):
+        for at, entries in group_by_condition(certificates_of(results, role)):
             facts = [entry.evidence.facts_as(CertificationFacts) for entry in entries]
             norm, radius = facts[0].norm, per_example(entries, "certified_radius").values
             sizes = sorted(set(eps.get(norm, ())) | ({at.eps} if at.eps else set()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import altair as alt
 from markupsafe import Markup
@@ -11,12 +12,24 @@ from audit.core.evidence import Finding
 from audit.document.charts import FAINT, series_colour, series_shape, share_axis, svg_chart
 from audit.document.locale import Locale
 from audit.document.schema import AuditDocument
-from audit.topics.certification.section import Bracket
+from audit.topics.certification.section import Bracket, further_options
 from audit.topics.robustness.section import RobustnessPart
 
 
-def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]) -> Markup:
-    """The band of every model, one chart a norm.
+class CertificationView(NamedTuple):
+    """What the template shows besides the rows.
+
+    Attributes:
+        charts: The band of every model, one chart a norm.
+        further: The options of `audit run` that ask further what is open.
+    """
+
+    charts: Markup
+    further: str
+
+
+def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, Finding]]) -> CertificationView:
+    """The band of every model, and what asks the open images further.
 
     Args:
         document: The audit document.
@@ -29,7 +42,7 @@ def view(document: AuditDocument, locale: Locale, findings: Sequence[tuple[str, 
         bracket_chart([row for row in rows if row.norm == norm], locale, marked.get(norm))
         for norm in dict.fromkeys(row.norm for row in rows)
     ]
-    return Markup("".join(charts))
+    return CertificationView(Markup("".join(charts)), further_options(rows))
 
 
 def bracket_chart(rows: Sequence[Bracket], locale: Locale, eps: float | None) -> str:
