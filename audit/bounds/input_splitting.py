@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from audit.bounds.graph import BoundGraph, Box
+from audit.bounds.narrowing import narrowing_search
 from audit.bounds.propagate import ROWS, Values, interval_values, lower_bound
 from audit.bounds.region import Region
 from audit.bounds.tighten import refresh, tightened
@@ -21,6 +22,8 @@ from audit.bounds.verification_query import BoxQuery
 
 LARGEST_BATCH = 512
 """Parts that are bounded at once."""
+_FIRST_SEARCH = 256
+"""Parts after which those that are left are searched for a counterexample; again at four times as many."""
 _NARROW = 1e-9
 """Share of its size below which no side of a part is split any more: only rounding is left then."""
 
@@ -67,14 +70,15 @@ class _Parts(NamedTuple):
 class InputSplitting:
     """Branch and bound over one box."""
 
-    def __init__(self, graph: BoundGraph, query: BoxQuery) -> None:
+    def __init__(self, graph: BoundGraph, query: BoxQuery, *, searching: bool = False) -> None:
         """Nothing is bounded yet.
 
         Args:
             graph: The net in float64, its input of shape (D,).
             query: The box and what is to be impossible there.
+            searching: Whether to search the parts that are left for counterexamples by random points now and then.
         """
-        self.graph, self.query = graph, query
+        self.graph, self.query, self.searching = graph, query, searching
         widest = max(math.prod(node.shape) for node in graph.nodes)
         sizes = [math.prod(graph.nodes[i].shape) for i in graph.unbounded]
         self.known = sum(sizes)
@@ -92,10 +96,15 @@ class InputSplitting:
         low, high = self.query.region.low, self.query.region.high
         unknown = low.new_full((1, self.known), torch.inf)
         waiting = [_Parts(low, high, -unknown, unknown, torch.zeros_like(low))]
-        count = 0
+        count, search_at = 0, _FIRST_SEARCH
         while waiting:
             if late():
                 return Searched("open", count)
+            if self.searching and count >= search_at:
+                left = _Parts.join(waiting)
+                if narrowing_search(self.query, left.low, left.high, seed=count, late=late):
+                    return Searched("broken", count)
+                search_at = 4 * count
             parts = self._taken(waiting)
             count += len(parts.low)
             left = self._bounded(parts)

@@ -17,6 +17,7 @@ from torch.nn import functional
 from audit.bounds.graph import BoundGraph
 from audit.bounds.input_splitting import InputSplitting, Searched
 from audit.bounds.ladder import Ladder
+from audit.bounds.narrowing import narrowing_search
 from audit.bounds.outcome import Budget
 from audit.bounds.rules import RULES
 from audit.bounds.trace import trace
@@ -89,7 +90,7 @@ def verify_instance(net: Path, specification: Path, *, seconds: float = 60.0) ->
         return result("unknown", None, str(fault.reason), 0)
     for number, query in enumerate(instance.queries, 1):
         share = _ATTACK_SHARE * number / len(instance.queries)
-        if query.attack(late=partial(late, share), restarts=instance.restarts):
+        if _attacked(instance, query, partial(late, share)):
             return result("sat", query.counterexample, "", 0)
     return _proven(instance, late, seconds, result)
 
@@ -176,6 +177,19 @@ class MetNet(nn.Module):
         return margins.flatten(1)
 
 
+def _few_inputs(query: BoxQuery) -> bool:
+    return int((query.region.high > query.region.low).sum()) <= FEW_INPUTS
+
+
+def _attacked(instance: _Instance, query: BoxQuery, late: Callable[[], bool]) -> bool:
+    """Whether gradients find a counterexample, or where few inputs are free, random points that narrow."""
+    if query.attack(late=late, restarts=instance.restarts):
+        return True
+    if instance.flat.alone or not _few_inputs(query):
+        return False
+    return narrowing_search(query, query.region.low, query.region.high, seed=0, late=late)
+
+
 def _proven(
     instance: _Instance,
     late: Callable[..., bool],
@@ -204,9 +218,8 @@ def _search(instance: _Instance, graph: BoundGraph, query: BoxQuery, late: Calla
     """Inputs are split where few are free; else ReLUs, and inputs after them where no ReLU is left to split."""
     if len(set(query.owners.tolist())) < query.conjunctions:  # asks for no more than an output, which was not finite
         return Searched("open", 0)
-    few = int((query.region.high > query.region.low).sum()) <= FEW_INPUTS
-    if few:
-        return InputSplitting(graph, query).run(late=late)
+    if _few_inputs(query):
+        return InputSplitting(graph, query, searching=True).run(late=late)
     searched = _split_relus(instance, query, late)
     if searched.outcome != "open" or late():
         return searched

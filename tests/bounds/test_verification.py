@@ -16,8 +16,9 @@ import torch
 from onnx import helper
 from onnx_nets import exact_minimum, property_text, random_layers, write_net
 
+from audit.bounds import input_splitting, verification
 from audit.bounds.verification import VerificationResult, verify_instance
-from audit.bounds.verification_query import Counterexample
+from audit.bounds.verification_query import BoxQuery, Counterexample
 from audit.core.errors import DataError, ModelError, SetupError
 
 LOW, HIGH = [-0.8, -1.0, 0.1], [0.9, 1.0, 0.7]
@@ -212,6 +213,51 @@ def test_a_net_as_of_acas_xu_is_decided_within_seconds(tmp_path: Path) -> None:
     result = decide(tmp_path, net, above)
     assert result.verdict == "unsat" and result.parts > 1 and result.seconds < 30
     assert decide(tmp_path, net, property_text(low, high, 5, f"(assert (>= Y_{top} {limit}))")).verdict == "sat"
+
+
+def needle(folder: Path, inputs: int, place: Sequence[float], width: float) -> Path:
+    """max(0, 1 - sum of |x - place| / width): without a slope beyond the peak."""
+    eye = numpy.eye(inputs, dtype="float32")
+    centre = numpy.array(place, "float32")
+    first = (numpy.hstack([eye, -eye]) / width, numpy.hstack([-centre, centre]).astype("float32") / width)
+    peak = (numpy.full((2 * inputs, 1), -1, "float32"), numpy.ones(1, "float32"))
+    last = (numpy.ones((1, 1), "float32"), numpy.zeros(1, "float32"))
+    return write_net(folder / "net.onnx", [first, peak, last], [1, inputs])
+
+
+def test_a_place_that_gradients_lead_to_nowhere_is_found_by_points_that_narrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = needle(tmp_path, 4, [0.31, 0.74, 0.15, 0.62], 0.5)
+    text = property_text([0.0] * 4, [1.0] * 4, 1, "(assert (>= Y_0 {}))")
+    monkeypatch.setattr(BoxQuery, "attack", lambda self, **settings: False)
+    monkeypatch.setattr(verification, "InputSplitting", None)  # not asked
+    result = decide(tmp_path, net, text.format(0.97))
+    assert result.verdict == "sat" and result.parts == 0
+    found = expect_inside(result.counterexample, [0.0] * 4, [1.0] * 4)
+    assert answer(net, found.inputs, [1, 4])[0] >= 0.97
+
+
+def test_parts_that_are_left_are_searched_for_what_was_missed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = needle(tmp_path, 4, [0.31, 0.74, 0.15, 0.62], 0.5)
+    monkeypatch.setattr(verification, "_attacked", lambda *_: False)
+    monkeypatch.setattr(BoxQuery, "broken", lambda self, points: torch.zeros(len(points), dtype=torch.bool))
+    monkeypatch.setattr(input_splitting, "_FIRST_SEARCH", 8)
+    searched: list[tuple[int, bool]] = []
+
+    def recorded(query: BoxQuery, low: torch.Tensor, high: torch.Tensor, *, seed: int, late: object) -> bool:
+        inside = (low <= torch.tensor([0.31, 0.74, 0.15, 0.62])) & (high >= torch.tensor([0.31, 0.74, 0.15, 0.62]))
+        searched.append((seed, bool(inside.all(1).any())))
+        return len(searched) == 2
+
+    monkeypatch.setattr(input_splitting, "narrowing_search", recorded)
+    text = property_text([0.0] * 4, [1.0] * 4, 1, "(assert (>= Y_0 0.999))")
+    result = decide(tmp_path, net, text)
+    assert result.verdict == "sat" and [inside for _, inside in searched] == [True, True]
+    (first, _), (second, _) = searched
+    assert first >= 8 and second >= 4 * first
 
 
 def test_smooth_activations_on_many_inputs_are_decided_by_splitting_inputs(tmp_path: Path) -> None:
