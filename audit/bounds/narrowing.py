@@ -15,7 +15,7 @@ from torch import Tensor
 
 from audit.bounds.verification_query import BoxQuery
 
-DRAWN = 2**13
+_DRAWN = 2**13
 """Points drawn to begin with."""
 _PLACES = 256
 """Points searched around, over all conjunctions."""
@@ -41,8 +41,8 @@ def narrowing_search(query: BoxQuery, low: Tensor, high: Tensor, *, seed: int, l
         Whether there is a counterexample.
     """
     generator = torch.Generator().manual_seed(seed)
-    part = torch.randint(len(low), (DRAWN,), generator=generator)
-    share = torch.rand(DRAWN, low.shape[1], generator=generator)
+    part = torch.randint(len(low), (_DRAWN,), generator=generator)
+    share = torch.rand(_DRAWN, low.shape[1], generator=generator)
     drawn = _inside(query, low[part].float() + (high - low)[part].float() * share)
     values = _worst(query, drawn)
     count = max(1, _PLACES // query.conjunctions)
