@@ -15,7 +15,8 @@ from functools import partial
 from torch import Tensor
 
 from audit.adversarial.attack_result import AttackResult
-from audit.adversarial.batteries import AttackSpec, Battery, battery_named, require_norm
+from audit.adversarial.batteries import battery_named
+from audit.adversarial.battery import AttackSpec, Battery, require_norm
 from audit.adversarial.battery_notes import battery_notes
 from audit.adversarial.eot import eot_samples, expectation_over_transformation, flip_rate, logit_noise
 from audit.adversarial.gradient_reach import flat_face_flag

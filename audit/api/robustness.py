@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from audit.adversarial.attack_result import AttackResult
-from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery
+from audit.adversarial.batteries import battery_named
+from audit.adversarial.battery import AttackSpec, Battery
+from audit.adversarial.custom_battery import custom_battery
 from audit.adversarial.result import BatteryResult
 from audit.adversarial.run_battery import run_battery
 from audit.adversarial.targets import check_examples

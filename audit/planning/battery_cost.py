@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from audit.adversarial.attack_result import AttackResult
-from audit.adversarial.batteries import AttackSpec, Battery
+from audit.adversarial.battery import AttackSpec, Battery
 from audit.adversarial.sanity import SAMPLE
 from audit.core.pass_count import PassCount
 

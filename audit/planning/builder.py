@@ -9,7 +9,9 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery, require_norm
+from audit.adversarial.batteries import battery_named
+from audit.adversarial.battery import AttackSpec, Battery, require_norm
+from audit.adversarial.custom_battery import custom_battery
 from audit.config import RunConfig
 from audit.core.cell import Cell
 from audit.core.errors import SetupError

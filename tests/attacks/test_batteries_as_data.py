@@ -6,7 +6,8 @@ import pytest
 import torch
 from attack_models import tiny_net
 
-from audit.adversarial.batteries import BATTERIES, AttackSpec, Battery
+from audit.adversarial.batteries import BATTERIES
+from audit.adversarial.battery import AttackSpec, Battery
 from audit.adversarial.run_battery import run_battery
 from audit.adversarial.worst_case import WorstCase
 from audit.core.registry import find

@@ -10,7 +10,8 @@ from attack_models import tiny_net
 from torch import Tensor, nn
 
 from audit.adversarial.attack_result import AttackResult
-from audit.adversarial.batteries import BATTERIES, AttackSpec, Battery
+from audit.adversarial.batteries import BATTERIES
+from audit.adversarial.battery import AttackSpec, Battery
 from audit.adversarial.run_battery import run_battery
 from audit.adversarial.sanity import SanityReport, battery_red_flags
 from audit.core.errors import DataError, Interrupted, UsageError
