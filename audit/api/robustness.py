@@ -190,7 +190,7 @@ def _attacked(
         reasons = doubts(model, batch, seed, "attacks")
     outcome = run_battery(model, batch, norm, eps, battery=battery, seed=seed, surrogate=substitute)
     passes = outcome.passes + counter.passes + (surrogate.passes if surrogate else PassCount())
-    return replace(outcome, passes=passes, inconclusive=tuple(dict.fromkeys((*outcome.inconclusive, *reasons))))
+    return replace(outcome, passes=passes, doubts=tuple(dict.fromkeys((*outcome.doubts, *reasons))))
 
 
 def _surrogate(model: ModelUnderTest, batch: Batch, seed: int) -> Surrogate | None:
