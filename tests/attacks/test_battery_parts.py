@@ -95,7 +95,12 @@ def test_parts_of_any_size_join_to_the_whole(
         assert torch.equal(getattr(parts, name), getattr(whole, name)), name
     assert parts.rows == whole.rows
     assert {row.name for row in whole.rows if row.broke} >= {"closer", "fmn"}
-    assert {row.name for row in whole.rows if 0 < row.tried < row.survivors} == {"closest", "closer", "check", "random-noise"}
+    assert {row.name for row in whole.rows if 0 < row.tried < row.survivors} == {
+        "closest",
+        "closer",
+        "check",
+        "random-noise",
+    }
     for name in ("eps", "headline", "attacks", "doubts", "inconclusive", "notes", "health", "draws"):
         assert getattr(parts, name) == getattr(whole, name), name
 

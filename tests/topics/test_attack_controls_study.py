@@ -23,7 +23,7 @@ from audit.planning.plan import Slice, Task
 from audit.results.run_results import TaskResult
 from audit.topics.attack_controls.protocol import twice
 from audit.topics.attack_controls.study import MEASUREMENTS, attack_controls
-from audit.topics.model_sanity.check import flags_of
+from audit.topics.model_sanity.pooled_flags import flags_of
 from audit.topics.robustness.study import robustness
 
 THREAT = {"norm": "linf", "eps": 0.1}

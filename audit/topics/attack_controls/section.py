@@ -12,7 +12,7 @@ from audit.results.queries import (
     per_example,
 )
 from audit.results.run_results import RunResults, TaskResult
-from audit.topics.model_sanity.check import flags_of
+from audit.topics.model_sanity.pooled_flags import flags_of
 
 
 class ControlRow(DocumentModel):

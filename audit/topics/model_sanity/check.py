@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from audit.adversarial.red_flags import RedFlag, over_threshold
-from audit.adversarial.thresholds import THRESHOLDS
 from audit.config import RunConfig
 from audit.core.evidence import CheckValue
 from audit.core.note import Note
 from audit.core.registry import check
 from audit.results.check_result import CheckResult
-from audit.results.queries import cell_keys, only_measured, per_example
+from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.certification.proven import settled_by_bounds
-from audit.topics.model_sanity.facts import SuspicionFacts
+from audit.topics.model_sanity.pooled_flags import sentences
 
 
 @check(
@@ -77,28 +75,3 @@ def suspicious_reasons(results: RunResults, role: str) -> tuple[Note, ...]:
     studies = ("model-sanity", "attack-controls")
     groups = (only_measured(results.entries(study, role=role)) for study in studies)
     return tuple(dict.fromkeys(sentence for group in groups for sentence in sentences(group)))
-
-
-def sentences(entries: Sequence[TaskResult]) -> tuple[Note, ...]:
-    """The sentence of each red flag that some entries raise, once.
-
-    Args:
-        entries: Cells of one study and model, with `SuspicionFacts`.
-    """
-    return tuple(dict.fromkeys(flag.sentence for flag in flags_of(entries)))
-
-
-def flags_of(entries: Sequence[TaskResult]) -> tuple[RedFlag, ...]:
-    """The red flags of cells: those that one raises by itself, and those of the shares over the images of the others.
-
-    A share is held against its threshold once, over the images of all cells, so that the answer is the same however
-    many images a cell holds.
-
-    Args:
-        entries: Cells of one study and model, with `SuspicionFacts`.
-    """
-    judged = [entry.evidence.facts_as(SuspicionFacts).suspicions for entry in entries]
-    alone = [flag for flags in judged for flag in flags or ()]
-    pooled = [entry for entry, flags in zip(entries, judged, strict=True) if flags is None]
-    names = [m.name for m in pooled[0].evidence.measurements if m.name in THRESHOLDS] if pooled else []
-    return (*alone, *over_threshold({name: per_example(pooled, name).values for name in names}, names))
