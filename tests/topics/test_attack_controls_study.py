@@ -23,7 +23,7 @@ from audit.planning.plan import Slice, Task
 from audit.results.run_results import TaskResult
 from audit.topics.attack_controls.protocol import twice
 from audit.topics.attack_controls.study import MEASUREMENTS, attack_controls
-from audit.topics.model_sanity.pooled_flags import flags_of
+from audit.topics.model_sanity.pooled_flags import pooled_flags
 from audit.topics.robustness.study import robustness
 
 THREAT = {"norm": "linf", "eps": 0.1}
@@ -58,7 +58,7 @@ def run(
 def flags(*cells: Evidence) -> tuple[RedFlag, ...]:
     sizes = [len(cell.measurements[0].per_example) for cell in cells]
     slices = [Slice("test", sum(sizes[:i]), sum(sizes[: i + 1])) for i in range(len(cells))]
-    return flags_of(
+    return pooled_flags(
         [TaskResult(Task(cell.cell, "standard", at, 0), cell) for cell, at in zip(cells, slices, strict=True)]
     )
 

@@ -18,10 +18,10 @@ def sentences(entries: Sequence[TaskResult]) -> tuple[Note, ...]:
     Args:
         entries: Cells of one study and model, with `SuspicionFacts`.
     """
-    return tuple(dict.fromkeys(flag.sentence for flag in flags_of(entries)))
+    return tuple(dict.fromkeys(flag.sentence for flag in pooled_flags(entries)))
 
 
-def flags_of(entries: Sequence[TaskResult]) -> tuple[RedFlag, ...]:
+def pooled_flags(entries: Sequence[TaskResult]) -> tuple[RedFlag, ...]:
     """The red flags of cells: those that one raises by itself, and those of the shares over the images of the others.
 
     A share is held against its threshold once, over the images of all cells, so that the answer is the same however

@@ -17,7 +17,7 @@ ADVERSARIAL_POSITIONS = "adversarial_positions"
 order, int64 (M,)."""
 CLEAN = "clean"
 """The name, among the attacks, of images that were wrong before any attack."""
-PARTS = EXAMINATION, STRETCH, CHOICE = "battery-examination", "battery-stretch", "battery-choice"
+PART_STUDIES = EXAMINATION, STRETCH, CHOICE = "battery-examination", "battery-stretch", "battery-choice"
 """The studies whose cells a cell of attacks joins where its images are cut into chunks."""
 
 
@@ -139,7 +139,7 @@ def part_name(start: int, number: int) -> str:
         start: Position of the first image of its chunk in the audit order.
         number: Its place among the stretches of the chunk, from 0.
     """
-    return f"{start} {number}"
+    return f"part {start}.{number}"
 
 
 def asked_threat(cell: Cell) -> tuple[Norm, tuple[float, ...], float]:

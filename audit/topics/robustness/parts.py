@@ -70,7 +70,7 @@ def plan_parts(
             )
         latest = {}
         for chunk in chunks:
-            name = str(chunk.start)
+            name = f"part {chunk.start}"
             latest[name] = parts[part_name(chunk.start, number)] = builder.add(
                 STRETCH,
                 method,

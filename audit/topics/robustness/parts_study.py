@@ -99,7 +99,7 @@ def battery_stretch(context: Context, cell: Cell) -> Evidence:
 def battery_choice(context: Context, cell: Cell) -> Evidence:
     """Which images the next attack of a battery takes, among those of all chunks that are not yet broken.
 
-    The inputs are the latest stretch of each chunk, by the position of its first image. Settings: see
+    The inputs are the latest stretch of each chunk, as "part START" by the position of its first image. Settings: see
     `ChoiceSettings`. Array: `chosen`, positions in the audit order, int64, ascending.
 
     Args:
@@ -109,7 +109,7 @@ def battery_choice(context: Context, cell: Cell) -> Evidence:
     settings, (norm, eps, headline) = ChoiceSettings.of(cell), asked_threat(cell)
     battery = battery_of_cell(cell.method, settings.protocol)
     run = battery_schedule(battery, eps, headline)[settings.run]
-    states = [_state(context.evidence(name)) for name in sorted(cell.inputs, key=int)]
+    states = [_state(context.evidence(name)) for name in sorted(cell.inputs, key=lambda name: int(name.split()[1]))]
     distance, margin = (torch.cat([state[name] for state in states]) for name in ("distance", "margin"))
     survivors = (distance > radius(ThreatModel(norm, run.at))).nonzero().flatten()
     ids = context.batch().ids if run.entry.control_sample else ()
