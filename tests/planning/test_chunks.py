@@ -18,6 +18,7 @@ from audit.planning.steps import study_steps
 from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults
 from audit.runs.pipeline import run_audit
+from audit.topics.certification.facts import BROKEN
 from tests.runs.workers import configured
 
 SUBJECT = RunIdentity(("a", "b"), (1, 28, 28), "test-pixels", 2000, "cnn-28", "train-pixels", 300, loaded="file:abc")
@@ -110,18 +111,26 @@ def test_pieces_join_to_the_answer_of_one_cell(tmp_path: Path) -> None:
     parts: dict[str, Any] = {
         "only": ["robustness", "corruptions"],
         "stop": "all",
-        "robustness": {"examples": 20, "battery": BATTERY, "eps": 0.01, "curve": [0.005, 0.01]},
-        "attack_controls": {"examples": 20},
-        "corruptions": {"examples": 20},
+        "robustness": {"examples": 12, "battery": BATTERY, "eps": 0.01, "curve": [0.005, 0.01]},
+        "attack_controls": {"examples": 12},
+        "certification": {"examples": 12, "effort": "bounds"},
+        "corruptions": {"examples": 12},
     }
     whole, cut = (
-        run_audit(configured(tmp_path, chunk=chunk, **parts), tmp_path / str(chunk)).results for chunk in (500, 7)
+        run_audit(configured(tmp_path, chunk=chunk, **parts), tmp_path / str(chunk)).results for chunk in (500, 5)
     )
     assert [len(results.entries("battery-stretch")) for results in (whole, cut)] == [0, 3 * 4]
     assert [len(results.entries("attack-controls")) for results in (whole, cut)] == [1, 3]
     for study, measured in (("robustness", "robust"), ("corruption", "correct"), ("attack-controls", "shrinking")):
         one, several = (r.per_example(study, measured, role="standard") for r in (whole, cut))
-        assert len(one) == 20 and np.array_equal(one, several)
+        assert len(one) == 12 and np.array_equal(one, several)
+    verdicts = [
+        np.concatenate(
+            [e.evidence.arrays["verdicts"] for e in r.entries("certification", method="linear-bounds")], axis=1
+        )
+        for r in (whole, cut)
+    ]
+    assert np.array_equal(*verdicts) and (verdicts[0] == BROKEN).any(), "attacks settle images of every cell"
     for name in ("broken_by", "survives_rounding"):
         one, several = (r.array("robustness", name, role="standard", axis=-1) for r in (whole, cut))
         assert one is not None and several is not None and np.array_equal(one, several)
