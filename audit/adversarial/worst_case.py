@@ -80,7 +80,7 @@ class WorstCase:
             state: By name.
         """
         for stored in state:
-            setattr(self, _STORED[stored], state[stored].to(self.distance.device))
+            setattr(self, _STORED[stored], state[stored].to(self.distance.device, copy=True))
 
     def robust_indices(self, threat: ThreatModel) -> Tensor:
         """Positions of the images not yet broken within `threat`, int64.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +19,11 @@ from audit.adversarial.chosen_images import chosen_images
 from audit.adversarial.result import BatteryResult
 from audit.adversarial.run_battery import run_battery
 from audit.adversarial.worst_case import radius
+from audit.core.errors import Interrupted
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
+from audit.storage.checkpoint import CellCheckpoint
 
 EPS, HEADLINE, SEED = (0.005, 0.01, 0.015), 0.01, 5
 BATTERY = Battery(
@@ -124,3 +127,31 @@ def test_a_schedule_is_cut_where_an_attack_looks_across_images() -> None:
 def test_a_battery_that_begins_with_a_control_begins_with_an_empty_stretch() -> None:
     control = Battery("control", "", (AttackSpec("random-noise", control_sample=4), AttackSpec("fgsm")))
     assert stretches(battery_schedule(control, (0.1,), 0.1)) == ((0, 0), (0, 2))
+
+
+def test_a_stretch_that_was_cut_off_ends_in_what_it_would_have_ended_in(
+    cnn_model: ModelUnderTest, batch: Batch, surrogate: ModelUnderTest, tmp_path: Path
+) -> None:
+    job = battery_job(cnn_model, batch, "linf", EPS, battery=BATTERY, headline=HEADLINE, seed=SEED)
+    report = examined_model(cnn_model, batch, "linf", SEED, sanity_checks=True)
+    first, _, third, *_ = stretches(job.schedule)
+    before = run_stretch(job, first, report, None, None).state
+    asked: dict[str, Any] = {"before": before, "chosen": torch.tensor([5, 9, 17]), "surrogate": surrogate}
+    whole = run_stretch(job, third, report, **asked)
+    assert len(whole.rows) > 2 and len(whole.changed) > 0
+    seen: list[int] = []
+    path = tmp_path / "stretch.safetensors"
+    with pytest.raises(Interrupted):
+        run_stretch(
+            job,
+            third,
+            report,
+            **asked,
+            progress=lambda done, total: seen.append(done),
+            stopping=lambda: len(seen) == 2,
+            unfinished=CellCheckpoint(path),
+        )
+    resumed = run_stretch(job, third, report, **asked, unfinished=CellCheckpoint(path))
+    assert resumed.rows == whole.rows and resumed.passes == whole.passes
+    assert torch.equal(resumed.changed, whole.changed) and torch.equal(resumed.nearest, whole.nearest)
+    assert all(torch.equal(resumed.state[name], whole.state[name]) for name in whole.state)

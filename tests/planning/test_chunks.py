@@ -11,10 +11,15 @@ from made_run import built_rows
 
 from audit.config import load_config
 from audit.core.evidence import Finding
+from audit.core.topic import topic_of
 from audit.planning.build import build_plan
+from audit.planning.cost import estimate_cost
+from audit.planning.expectation import expect_costs
+from audit.planning.experience import Experience
 from audit.planning.plan import AuditPlan
 from audit.planning.run_identity import RunIdentity
 from audit.planning.steps import study_steps
+from audit.planning.throughput import Throughput
 from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults
 from audit.runs.pipeline import run_audit
@@ -24,7 +29,7 @@ from tests.runs.workers import configured
 SUBJECT = RunIdentity(("a", "b"), (1, 28, 28), "test-pixels", 2000, "cnn-28", "train-pixels", 300, loaded="file:abc")
 
 
-def planned(chunk: int, stop: object = "all", examples: int = 1000) -> AuditPlan:
+def planned(chunk: int, stop: object = "all", examples: int = 1000, battery: str = "quick") -> AuditPlan:
     size = {"examples": examples}
     return build_plan(
         load_config(
@@ -32,7 +37,7 @@ def planned(chunk: int, stop: object = "all", examples: int = 1000) -> AuditPlan
                 "chunk": chunk,
                 "stop": stop,
                 "hardening": {"enabled": False},
-                "robustness": size,
+                "robustness": {**size, "battery": battery},
                 "corruptions": size,
             }
         ),
@@ -88,6 +93,22 @@ def test_under_the_rule_all_no_step_waits_for_another() -> None:
     (robustness, *_) = [steps for steps in study_steps(planned(100)) if steps.study == "robustness"]
     for step in robustness.steps:
         assert frozenset().union(*(task.needs for task in step)) <= {task.cell.key for task in step}
+
+
+@pytest.mark.parametrize("battery", ["quick", "standard"])
+def test_parts_are_expected_to_cost_what_the_whole_costs(battery: str) -> None:
+    """But for the clean predictions that open the books of every part."""
+    told = []
+    for chunk in (500, 100):
+        plan = planned(chunk, battery=battery)
+        tasks = [t for t in plan.tasks if topic_of(t.cell.study) is topic_of("robustness")]
+        expected = expect_costs(tasks, SUBJECT, Experience(Throughput(1e-4, 3e-4)))
+        told.append((estimate_cost(tasks, SUBJECT).passes, expected.passes, expected.unknown))
+    (most, expected, _), (most_in_parts, expected_in_parts, unknown) = told
+    assert unknown == 0
+    for one, other in ((most, most_in_parts), (expected, expected_in_parts)):
+        assert other.backwards == pytest.approx(one.backwards, rel=0.002)
+        assert one.forwards <= other.forwards < 1.06 * one.forwards
 
 
 def test_controls_of_attacks_are_cut_too() -> None:
