@@ -98,15 +98,14 @@ def test_under_the_rule_all_no_step_waits_for_another() -> None:
 @pytest.mark.parametrize("battery", ["quick", "standard"])
 def test_parts_are_expected_to_cost_what_the_whole_costs(battery: str) -> None:
     """But for the clean predictions that open the books of every part."""
-    told = []
+    costs = []
     for chunk in (500, 100):
         plan = planned(chunk, battery=battery)
         tasks = [t for t in plan.tasks if topic_of(t.cell.study) is topic_of("robustness")]
-        expected = expect_costs(tasks, SUBJECT, Experience(Throughput(1e-4, 3e-4)))
-        told.append((estimate_cost(tasks, SUBJECT).passes, expected.passes, expected.unknown))
-    (most, expected, _), (most_in_parts, expected_in_parts, unknown) = told
-    assert unknown == 0
-    for one, other in ((most, most_in_parts), (expected, expected_in_parts)):
+        expectation = expect_costs(tasks, SUBJECT, Experience(Throughput(1e-4, 3e-4)))
+        assert expectation.unknown == 0
+        costs.append((estimate_cost(tasks, SUBJECT).passes, expectation.passes))
+    for one, other in zip(*costs, strict=True):
         assert other.backwards == pytest.approx(one.backwards, rel=0.002)
         assert one.forwards <= other.forwards < 1.06 * one.forwards
 
@@ -151,13 +150,13 @@ def test_pieces_join_to_the_answer_of_one_cell(tmp_path: Path) -> None:
         )
         for r in (whole, cut)
     ]
-    assert np.array_equal(*verdicts) and (verdicts[0] == BROKEN).any(), "attacks settle images of every cell"
-    for name in ("broken_by", "survives_rounding"):
-        one, several = (r.array("robustness", name, role="standard", axis=-1) for r in (whole, cut))
-        assert one is not None and several is not None and np.array_equal(one, several)
-    one, several = (r.array("robustness", "minimal_eps", role="standard") for r in (whole, cut))
-    assert one is not None and several is not None
-    assert np.allclose(one, several, rtol=1e-3), "the same distances but for rounding"
+    assert np.array_equal(verdicts[0], verdicts[1]) and (verdicts[0] == BROKEN).any(), (
+        "attacks settle images of every cell"
+    )
+    broken_by = [r.array("robustness", "broken_by", role="standard", axis=-1) for r in (whole, cut)]
+    assert broken_by[0] is not None and np.array_equal(broken_by[0], broken_by[1])
+    distances = [r.array("robustness", "minimal_eps", role="standard") for r in (whole, cut)]
+    assert np.allclose(distances[0], distances[1], rtol=1e-3), "the same distances but for rounding"
     assert told(cut) == told(whole) and len(told(whole)) >= 3
     assert built_rows("attack_controls", cut) == built_rows("attack_controls", whole)
     (row,), (other,) = (built_rows("robustness", r) for r in (whole, cut))
