@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -90,6 +91,20 @@ def selection_score(scores: dict[str, float]) -> tuple[float, float]:
     clean = scores["clean_map"] if "clean_map" in scores else scores["clean_accuracy"]
     first = next((scores[name] for name in _FIRST if name in scores), clean)
     return first, clean
+
+
+def selection_error(best: float, images: int) -> float:
+    """The standard error of the share that chooses among epochs.
+
+    The one-standard-error rule (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3): what is not
+    told apart by the error of the estimate is chosen by what is known beforehand. Here that is the last epoch of a
+    schedule that ends at a learning rate of zero: its weights have stopped to move, those of an epoch before have not.
+
+    Args:
+        best: The highest share so far, in [0, 1].
+        images: Number of images that it is a share of.
+    """
+    return math.sqrt(best * (1 - best) / images)
 
 
 def count_under_pgd(

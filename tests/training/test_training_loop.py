@@ -160,10 +160,34 @@ def test_the_kept_epoch_is_the_best_on_held_out_images_and_not_the_last(examples
     assert same_weights(trained.weights, states[best])
 
 
+@pytest.mark.parametrize(
+    ("schedule", "recipe", "scores", "kept"),
+    [
+        ("one-cycle", "pgd", (0.60, 0.707, 0.703), 3),  # of 300 images: a standard error is .026
+        ("cosine", "pgd", (0.60, 0.72, 0.70), 3),
+        ("one-cycle", "pgd", (0.60, 0.72, 0.68), 2),  # robust overfitting, beyond it
+        ("one-cycle", "pgd", (0.72, 0.71, 0.66), 1),  # the middle epoch is not the last
+        ("step", "pgd", (0.60, 0.707, 0.703), 2),  # the rate is not zero
+        ("one-cycle", "standard", (0.60, 0.707, 0.703), 3),
+        ("one-cycle", "ibp", (0.60, 0.707, 0.703), 2),  # proven shares have no such noise
+    ],
+)
+def test_the_last_epoch_is_kept_where_the_rate_ends_at_zero_and_chance_may_explain_the_difference(
+    monkeypatch: pytest.MonkeyPatch, schedule: str, recipe: str, scores: tuple[float, ...], kept: int
+) -> None:
+    name = {"standard": "clean_accuracy", "ibp": "proven_accuracy"}.get(recipe, "robust_accuracy")
+    found = iter(scores)
+    monkeypatch.setattr(loop.Validator, "__call__", lambda *_: {"clean_accuracy": 0.9, name: next(found)})
+    settings = TrainingConfig(
+        recipe=recipe, schedule=schedule, epochs=3, batch_size=256, held_out=0.5, probe_examples=300
+    )
+    assert learn(thirds(600), settings).kept_epoch == kept
+
+
 def test_adversarial_training_is_judged_by_robust_accuracy(examples: Batch, short: TrainingConfig) -> None:
     trained = learn(examples, short.model_copy(update={"recipe": "pgd", "epochs": 4}))
     robust = [row["robust_accuracy"] for row in trained.history]
-    assert robust[trained.kept_epoch - 1] == max(robust)
+    assert trained.history[0]["robust_accuracy"] < robust[trained.kept_epoch - 1]
     assert all(row["robust_accuracy"] <= row["clean_accuracy"] for row in trained.history)
 
 
