@@ -21,6 +21,7 @@ from audit.training.checkpoint import FILE, load_training_checkpoint
 from audit.training.fit import channel_statistics, fit
 from audit.training.state import TrainingResult
 from audit.training.training_data import SplitImages
+from audit.training.validation import Validator
 from tests.training.toy import same_weights, thirds, tiny_net
 
 LINF = ThreatModel("linf", 0.1)
@@ -177,7 +178,7 @@ def test_the_last_epoch_is_kept_where_the_rate_ends_at_zero_and_chance_may_expla
 ) -> None:
     name = {"standard": "clean_accuracy", "ibp": "proven_accuracy"}.get(recipe, "robust_accuracy")
     found = iter(scores)
-    monkeypatch.setattr(loop.Validator, "__call__", lambda *_: {"clean_accuracy": 0.9, name: next(found)})
+    monkeypatch.setattr(Validator, "__call__", lambda *_: {"clean_accuracy": 0.9, name: next(found)})
     settings = TrainingConfig(
         recipe=recipe, schedule=schedule, epochs=3, batch_size=256, held_out=0.5, probe_examples=300
     )
