@@ -2,7 +2,7 @@
 
 The layout is worth 2 to 4 x on a CPU, and a GPU wants the opposite; folding batch norm saves up to a quarter. The
 choice moves floating-point rounding, so it is stored in the user's cache folder (`AUDIT_CACHE_DIR` overrides it): the
-same machine gives the same bytes again.
+same machine gives the same bytes again. On a card replaying the steps of a search from CUDA graphs is timed too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from audit.core.errors import ModelError, SetupError
 from audit.models.batching import ExecutionLayout, set_memory_format
 from audit.models.losses import margin
+from audit.models.replay_probe import most_replayed
 from audit.models.search_form import folded_form
 from audit.models.under_test import ModelUnderTest
 from audit.storage.cache import cache_folder
@@ -115,7 +116,9 @@ def _fastest(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
     try:
         default = _affordable(model, seconds)
         layout = _compare(model, default, deadline) if time.monotonic() < deadline else default
-        return replace(layout, folded=_folding_pays(model, layout, seconds))
+        layout = replace(layout, folded=_folding_pays(model, layout, seconds))
+        _apply(model, layout)
+        return replace(layout, replayed=most_replayed(model, seconds)) if model.device.type == "cuda" else layout
     finally:
         meter.forwards, meter.backwards = before
 
@@ -222,11 +225,12 @@ def _signature(model: ModelUnderTest) -> str:
 def _read_cached(path: Path) -> ExecutionLayout | None:
     try:
         stored = json.loads(path.read_text())
-        layout = ExecutionLayout(stored["channels_last"], stored["batch_size"], stored["folded"])
-    except (OSError, ValueError, TypeError, KeyError):
+        replayed = stored.get("replayed", 0)  # versions before it wrote none
+        layout = ExecutionLayout(stored["channels_last"], stored["batch_size"], stored["folded"], replayed)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     kinds = tuple(map(type, astuple(layout)))
-    return layout if kinds == (bool, int, bool) else None
+    return layout if kinds == (bool, int, bool, int) else None
 
 
 def _write_cached(path: Path, layout: ExecutionLayout) -> None:

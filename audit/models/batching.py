@@ -34,11 +34,14 @@ class ExecutionLayout:
         channels_last: Whether images and weights lie in memory with the channels last.
         batch_size: Examples in a forward.
         folded: Whether searches ask a copy whose batch norm is folded (see `audit.models.search_form`).
+        replayed: The most images of a search whose steps are replayed from CUDA graphs (see
+            `audit.models.replayed_steps`); 0 where all are taken plainly.
     """
 
     channels_last: bool = True
     batch_size: int = 128
     folded: bool = False
+    replayed: int = 0
 
     @classmethod
     def default(cls, device: torch.device, *, channels_last: bool = True, largest: int = 0) -> ExecutionLayout:
