@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -80,6 +81,11 @@ class Tape:
 
     def __init__(self, device: torch.device) -> None:
         """A tape for tensors of the processor."""
+
+    @classmethod
+    def install(cls, patched: pytest.MonkeyPatch) -> None:
+        """Record on tapes as long as the patch holds."""
+        patched.setattr("audit.models.replayed_steps.CudaGraphs", cls)
 
     def rehearse(self, run: Callable[[], _T]) -> _T:
         with _Refusing():

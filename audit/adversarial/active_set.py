@@ -27,6 +27,7 @@ from audit.models.under_test import ModelUnderTest
 State: TypeAlias = Mapping[str, Tensor]
 """What a search remembers of each example, first dimension the slot; "images" is what it would show next."""
 
+SYNC_EVERY_ON_CPU = 1
 SYNC_EVERY_ON_ACCELERATOR = 8
 """Steps between two looks at which examples are done: each look makes the host wait for the device."""
 
@@ -123,7 +124,8 @@ def run_search(
     Returns:
         Float32 (N, C, H, W), on the batch's device.
     """
-    every = sync_every or (1 if model.device.type == "cpu" else SYNC_EVERY_ON_ACCELERATOR)
+    on_cpu = model.device.type == "cpu"
+    every = sync_every or (SYNC_EVERY_ON_CPU if on_cpu else SYNC_EVERY_ON_ACCELERATOR)
     window = _Window(model, batch, generators, start, initial_state or {})
     with quick_grey_gradients(model.net):
         while window.refill():
@@ -260,7 +262,7 @@ def _step(model: ModelUnderTest, step: Step, slots: SearchState) -> StepResult:
     try:
         return step(slots)
     except RuntimeError as fault:
-        if len(slots) == 1 or not is_out_of_memory(fault):
+        if model.layout.whole or len(slots) == 1 or not is_out_of_memory(fault):
             raise
     if len(slots) <= model.layout.batch_size:
         model.layout.halve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -42,6 +43,16 @@ class ExecutionLayout:
     batch_size: int = 128
     folded: bool = False
     replayed: int = 0
+    whole = False  # no field: nothing that is chosen or stored
+
+    @contextmanager
+    def whole_batches(self) -> Iterator[None]:
+        """A block in which no batch is halved: where memory runs out that is raised."""
+        before, self.whole = self.whole, True
+        try:
+            yield
+        finally:
+            self.whole = before
 
     @classmethod
     def default(cls, device: torch.device, *, channels_last: bool = True, largest: int = 0) -> ExecutionLayout:
@@ -86,7 +97,7 @@ def set_memory_format(net: nn.Module, *, channels_last: bool) -> None:
 
 
 def in_batches(total: int, layout: ExecutionLayout, compute: Callable[[slice], _T]) -> Iterator[_T]:
-    """Call a function on slices of range(total), halving the batch size when memory runs out.
+    """Call a function on slices of range(total), halving the batch size when memory runs out, see `whole_batches` too.
 
     Args:
         total: Number of examples.
@@ -102,7 +113,7 @@ def in_batches(total: int, layout: ExecutionLayout, compute: Callable[[slice], _
         try:
             answer = compute(slice(start, stop))
         except (RuntimeError, MemoryError) as fault:
-            if not is_out_of_memory(fault):
+            if layout.whole or not is_out_of_memory(fault):
                 raise
             layout.halve()
             continue

@@ -102,7 +102,8 @@ class ReplayedSteps:
         self._recordings[size] = None
         count, before, random = _count(rows), self.model.passes, global_rng_state(self.model.device)
         try:
-            after = self._graphs.rehearse(lambda: step(_filled(rows, size)))
+            with self.model.layout.whole_batches():
+                after = self._graphs.rehearse(lambda: step(_filled(rows, size)))
             _require_same_form(rows, after)
             if not all(map(torch.equal, random, global_rng_state(self.model.device))):
                 raise RuntimeError("the model draws random numbers")
@@ -121,22 +122,16 @@ class ReplayedSteps:
 
     def _recorded(self, graphs: CudaGraphs, step: RowStep, rows: Rows, size: int) -> _Recording:
         """The recording of a step of rows, which are in the buffers afterwards."""
-        self._require_batch(size)
         if not self._buffers:
             self._buffers = {name: torch.empty_like(tensor) for name, tensor in rows.items()}
         self._write(rows, size)
         before = self.model.passes
         try:
-            replay = graphs.record(lambda: self._write(step(self._rows(size)), size))
-            passes = self.model.passes - before
+            with self.model.layout.whole_batches():
+                replay = graphs.record(lambda: self._write(step(self._rows(size)), size))
+            return _Recording(replay, self.model.passes - before)
         finally:
             self._set_passes(before)
-        self._require_batch(size)
-        return _Recording(replay, passes)
-
-    def _require_batch(self, size: int) -> None:
-        if self.model.layout.batch_size < size:
-            raise RuntimeError("memory ran out")
 
     def _rows(self, count: int) -> dict[str, Tensor]:
         return {name: buffer[:count] for name, buffer in self._buffers.items()}
