@@ -172,23 +172,3 @@ def test_memory_that_runs_out_only_when_a_step_is_recorded_changes_nothing() -> 
     net = Net(Does(partial(no_memory, 8, torch.OutOfMemoryError("CUDA out of memory."), True)))
     model = assert_alike("pgd", "linf", net, steps=20)
     assert model.layout.batch_size == 12 and Tape.recorded > 0
-
-
-def test_a_step_that_gives_other_tensors_than_it_takes_is_taken_plainly() -> None:
-    """One that forgets what only its start knew goes on without it."""
-
-    def start(origin: Tensor, goal: Tensor, generators: Generators) -> dict[str, Tensor]:
-        return {"images": origin, "first": origin}
-
-    def step(slots: active_set.SearchState) -> active_set.StepResult:
-        following = (slots.images + 0.01).clamp(0, 1)
-        return active_set.StepResult(slots.images, slots.images.flatten(1).mean(1) > 0.55, {"images": following})
-
-    def searched(replayed: int) -> Tensor:
-        model = ModelUnderTest(Net(), classes=tuple("abcd"), input_shape=(1, 12, 12), device="cpu")
-        model.layout.batch_size, model.layout.replayed = COUNT, replayed
-        batch = Batch(IMAGES, torch.zeros(COUNT, dtype=torch.int64), tuple(map(str, range(COUNT))))
-        generators = Generators.of(batch.ids, seed=0, purpose="replayed", device="cpu")
-        return active_set.run_search(model, batch, generators, start=start, step=step, steps=20)
-
-    assert torch.equal(searched(0), searched(64))

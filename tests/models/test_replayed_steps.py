@@ -113,6 +113,41 @@ def test_more_rows_than_ever_before_begin_anew() -> None:
     replayed = ReplayedSteps(wrapped())
     for count in (3, 30, 3):
         assert_equal(replayed.advance(step, rows(count), 3, most=64), plainly(rows(count), 3))
+        assert replayed.records(1 << (count - 1).bit_length())
+
+
+def test_what_is_filled_up_grows_no_older_than_the_rows() -> None:
+    """A step looks up what it does at its age; there is nothing for later ones."""
+    table = torch.linspace(0, 1, 12)
+
+    def looks_up(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {**step(given), "images": given["images"] * table[given["age"]].view(-1, 1, 1, 1)}
+
+    replayed = ReplayedSteps(wrapped())
+    for _ in range(3):
+        replayed.advance(looks_up, rows(5), 12, most=64)
+    assert replayed.records(8)
+
+
+def fewer(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {"images": given["images"] * 0.5, "before": given["images"]}
+
+
+def finer(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {**given, "images": given["images"] * 0.5, "age": given["age"] + 0.5}
+
+
+def smaller(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {**given, "images": given["images"].mean(3, keepdim=True)}
+
+
+@pytest.mark.parametrize("changes", [fewer, finer, smaller])
+def test_a_step_that_gives_other_tensors_than_it_takes_is_taken_plainly(
+    changes: Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
+) -> None:
+    replayed, plain = ReplayedSteps(wrapped()), changes(changes(rows(5)))
+    assert_equal(replayed.advance(changes, rows(5), 2, most=64), plain)
+    assert not replayed.records(8)
 
 
 def test_a_batch_that_is_no_power_of_two_is_the_largest_size() -> None:
