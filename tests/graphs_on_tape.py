@@ -12,14 +12,15 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+from audit.models.forward_watch import OperationWatch
 
 _T = TypeVar("_T")
 _WAITS = {"_local_scalar_dense", "nonzero", "equal", "masked_select", "unique_consecutive", "_unique2"}
 
 
-class _Refusing(TorchDispatchMode):
+class _Refusing(OperationWatch):
     """Refuses what makes the host wait for a card."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
