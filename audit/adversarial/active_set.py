@@ -21,7 +21,7 @@ from audit.core.seeding import Generators
 from audit.core.types import Batch, ClassMask, Images
 from audit.models.batching import is_out_of_memory
 from audit.models.grey_gradient import quick_grey_gradients
-from audit.models.replayed_steps import ReplayedSteps, Rows
+from audit.models.replayed_steps import ExampleRows, ReplayedSteps
 from audit.models.under_test import ModelUnderTest
 
 State: TypeAlias = Mapping[str, Tensor]
@@ -155,7 +155,7 @@ class _InWork(NamedTuple):
         return {**fixed, "result": self.result, "ended": self.ended, **state}
 
     @classmethod
-    def of(cls, rows: Rows) -> _InWork:
+    def of(cls, rows: ExampleRows) -> _InWork:
         """What `rows` gave."""
         state = {name.removeprefix(_STATE): tensor for name, tensor in rows.items() if name.startswith(_STATE)}
         generators = Generators(rows["keys"])
@@ -204,10 +204,10 @@ class _Window:
     def release(self) -> None:
         """Write the answers of finished examples and keep the others."""
         slots = self._slots()
-        done = self.ended
-        finished, remaining = done.nonzero().flatten(), (~done).nonzero().flatten()
-        if len(finished) == 0:
+        count = int(self.ended.sum())  # the only wait for the device
+        if count == 0:
             return
+        finished, remaining = self.ended.to(torch.uint8).argsort(stable=True, descending=True).tensor_split((count,))
         device = self.answers.device
         self.answers[self.example[finished].to(device)] = self.result[finished].to(device)
         self.slots = slots.select(remaining)
@@ -240,7 +240,7 @@ def _recorded(model: ModelUnderTest, step: Step, steps: int) -> ReplayedSteps:
         return ReplayedSteps(model)
 
 
-def _moved(model: ModelUnderTest, step: Step, steps: int, rows: Rows) -> Rows:
+def _moved(model: ModelUnderTest, step: Step, steps: int, rows: ExampleRows) -> ExampleRows:
     return _advanced(model, step, steps, _InWork.of(rows)).rows()
 
 

@@ -137,20 +137,25 @@ def _affordable(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
 
 def _compare(model: ModelUnderTest, default: ExecutionLayout, deadline: float) -> ExecutionLayout:
     best, best_cost = default, _cost(model, default, deadline) / WORTHWHILE
-    for candidate in _candidates(model, default):
-        if time.monotonic() > deadline:
-            break
-        cost = _cost(model, candidate, deadline)
-        if cost < best_cost:
-            best, best_cost = candidate, cost
+    on_cpu = model.device.type == "cpu"
+    for candidates in (_other_batches, _other_format) if on_cpu else (_other_format, _other_batches):
+        for candidate in candidates(model, default if on_cpu else best):
+            if time.monotonic() > deadline:
+                return best
+            cost = _cost(model, candidate, deadline)
+            if cost < best_cost:
+                best, best_cost = candidate, cost
     return best
 
 
-def _candidates(model: ModelUnderTest, default: ExecutionLayout) -> Iterator[ExecutionLayout]:
+def _other_batches(model: ModelUnderTest, layout: ExecutionLayout) -> Iterator[ExecutionLayout]:
     for size in _batches_on_a_card(model) if model.device.type == "cuda" else _sizes(model.device):
-        yield ExecutionLayout(default.channels_last, size)
-    if default.channels_last:
-        yield ExecutionLayout(False, default.batch_size)
+        yield ExecutionLayout(layout.channels_last, size)
+
+
+def _other_format(model: ModelUnderTest, layout: ExecutionLayout) -> Iterator[ExecutionLayout]:
+    if layout.channels_last:
+        yield ExecutionLayout(False, layout.batch_size)
 
 
 def _sizes(device: torch.device) -> tuple[int, ...]:

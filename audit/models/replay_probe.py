@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from audit.models.losses import margin
-from audit.models.replayed_steps import ReplayedSteps, Rows, RowStep
+from audit.models.replayed_steps import ExampleRows, ReplayedSteps, RowStep
 from audit.models.search_form import search_form
 from audit.models.under_test import ModelUnderTest
 
@@ -73,7 +73,7 @@ def _pays(model: ModelUnderTest, size: int) -> bool:
 def _ascent(model: ModelUnderTest) -> RowStep:
     """Steps up the gradient of the margin."""
 
-    def step(rows: Rows) -> Rows:
+    def step(rows: ExampleRows) -> ExampleRows:
         output = model.loss_gradient(rows["images"], rows["goal"], margin)
         length = output.gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
         images = (rows["images"] + output.gradient / length).clamp(0, 1)
@@ -82,13 +82,13 @@ def _ascent(model: ModelUnderTest) -> RowStep:
     return step
 
 
-def _taken(step: RowStep, rows: Rows) -> Rows:
+def _taken(step: RowStep, rows: ExampleRows) -> ExampleRows:
     for _ in range(_STEPS):
         rows = step(rows)
     return rows
 
 
-def _noise(model: ModelUnderTest, size: int, seed: int) -> Rows:
+def _noise(model: ModelUnderTest, size: int, seed: int) -> ExampleRows:
     draws = torch.Generator("cpu").manual_seed(seed)
     images = torch.rand(size, *model.input_shape, generator=draws, device="cpu").to(model.device)
     goal = torch.ones(size, len(model.classes), dtype=torch.bool, device=model.device)
@@ -96,7 +96,7 @@ def _noise(model: ModelUnderTest, size: int, seed: int) -> Rows:
     return {"images": images, "goal": goal, "gradient": torch.zeros_like(images), "losses": images.new_zeros(size)}
 
 
-def _agree(plain: Rows, replayed: Rows) -> bool:
+def _agree(plain: ExampleRows, replayed: ExampleRows) -> bool:
     return all(_close(plain[name], replayed[name]) for name in ("gradient", "losses"))
 
 
@@ -104,7 +104,7 @@ def _close(plain: Tensor, replayed: Tensor) -> bool:
     return bool(((plain - replayed).abs().max() <= _TOLERANCE * plain.std()).item())
 
 
-def _seconds(take: Callable[[], Rows]) -> float:
+def _seconds(take: Callable[[], ExampleRows]) -> float:
     """How long it takes until its numbers can be read."""
     started = time.monotonic()
     take()["images"].sum().item()

@@ -21,9 +21,9 @@ from audit.models.under_test import ModelUnderTest
 
 _log = logging.getLogger("audit")
 
-Rows: TypeAlias = Mapping[str, Tensor]
+ExampleRows: TypeAlias = Mapping[str, Tensor]
 """Tensors by name, one row an example."""
-RowStep: TypeAlias = Callable[[Rows], Rows]
+RowStep: TypeAlias = Callable[[ExampleRows], ExampleRows]
 """`rows -> rows`: asks the model and moves on, each example by itself; names, shapes and types stay."""
 
 
@@ -55,7 +55,7 @@ class ReplayedSteps:
         self._buffers: dict[str, Tensor] = {}
         self._recordings: dict[int, _Recording | None] = {}
 
-    def advance(self, step: RowStep, rows: Rows, times: int, *, most: int) -> Rows:
+    def advance(self, step: RowStep, rows: ExampleRows, times: int, *, most: int) -> ExampleRows:
         """The rows after some steps.
 
         Args:
@@ -95,7 +95,7 @@ class ReplayedSteps:
         most = min(most, self.model.layout.batch_size)
         return min(1 << (count - 1).bit_length(), most) if count <= most and self.model.module.draws == 1 else 0
 
-    def _begin(self, step: RowStep, rows: Rows, size: int) -> Rows:
+    def _begin(self, step: RowStep, rows: ExampleRows, size: int) -> ExampleRows:
         """The rows after one step, which is recorded for the following ones if it can be."""
         if self._graphs is None or size > _count(self._buffers):
             self._graphs, self._buffers, self._recordings = CudaGraphs(self.model.device), {}, {}
@@ -120,7 +120,7 @@ class ReplayedSteps:
             return {name: tensor[:count] for name, tensor in after.items()}
         return self._rows(count)
 
-    def _recorded(self, graphs: CudaGraphs, step: RowStep, rows: Rows, size: int) -> _Recording:
+    def _recorded(self, graphs: CudaGraphs, step: RowStep, rows: ExampleRows, size: int) -> _Recording:
         """The recording of a step of rows, which are in the buffers afterwards."""
         if not self._buffers:
             self._buffers = {name: torch.empty_like(tensor) for name, tensor in rows.items()}
@@ -136,7 +136,7 @@ class ReplayedSteps:
     def _rows(self, count: int) -> dict[str, Tensor]:
         return {name: buffer[:count] for name, buffer in self._buffers.items()}
 
-    def _write(self, rows: Rows, size: int) -> None:
+    def _write(self, rows: ExampleRows, size: int) -> None:
         """Put rows into the buffers, filled up. One may lie in the buffer of another, which is written as well."""
         places = {buffer.untyped_storage().data_ptr() for buffer in self._buffers.values()}
         sources = {name: _apart(rows[name], buffer, places) for name, buffer in self._buffers.items()}
@@ -158,11 +158,11 @@ def _apart(tensor: Tensor, buffer: Tensor, places: set[int]) -> Tensor:
     return tensor.clone() if elsewhere else tensor
 
 
-def _count(rows: Rows) -> int:
+def _count(rows: ExampleRows) -> int:
     return len(next(iter(rows.values()), ()))
 
 
-def _filled(rows: Rows, size: int) -> dict[str, Tensor]:
+def _filled(rows: ExampleRows, size: int) -> dict[str, Tensor]:
     """Copies of the rows and then of the last one, up to a size."""
     return {
         name: torch.cat([tensor, tensor[-1:].expand(size - len(tensor), *tensor.shape[1:])])
@@ -170,7 +170,7 @@ def _filled(rows: Rows, size: int) -> dict[str, Tensor]:
     }
 
 
-def _require_same_form(before: Rows, after: Rows) -> None:
+def _require_same_form(before: ExampleRows, after: ExampleRows) -> None:
     forms = [{name: (tensor.dtype, tensor.shape[1:]) for name, tensor in rows.items()} for rows in (before, after)]
     if forms[0] != forms[1]:
         raise RuntimeError(f"a step makes of {forms[0]} other tensors: {forms[1]}")

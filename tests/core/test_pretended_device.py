@@ -49,7 +49,7 @@ LENGTH = {"square": "queries", "random-noise": "draws"}
 def test_a_search_waits_for_the_device_only_at_its_releases(
     name: str, norm: Norm, cnn_model: ModelUnderTest, cnn_batch: Batch
 ) -> None:
-    """Reading what is finished makes the host wait: once in eight steps, and at the start and the end. Nothing is
+    """Reading how many are finished makes the host wait, once in eight steps, and at the start and the end. Nothing is
     copied to the device meanwhile, also where gradients are taken beside the image.
     """
     method, ids, waits, copies = find("attack", name), cnn_batch.ids[:4], [], []
@@ -66,5 +66,5 @@ def test_a_search_waits_for_the_device_only_at_its_releases(
             method.function(model, batch, ThreatModel(norm, 1e-6), draws, **settings)
             waits.append(sum(pretended.host_reads.values()))
             copies.append(sum(pretended.host_writes.values()))
-    assert waits[1] - waits[0] <= 2
+    assert waits[1] - waits[0] <= 1
     assert copies[1] == copies[0]

@@ -51,7 +51,7 @@ def killed_at(step: int) -> Any:
 
 @pytest.fixture(autouse=True)
 def look_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_STEPS_BETWEEN_CHECKS", 1)
+    monkeypatch.setattr(loop, "STEPS_BETWEEN_CHECKS", 1)
 
 
 def test_it_learns_a_problem_a_linear_net_can_solve(examples: Batch, short: TrainingConfig) -> None:
