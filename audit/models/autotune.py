@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from audit.core.errors import ModelError, SetupError
 from audit.models.batching import ExecutionLayout, set_memory_format
+from audit.models.cuda_graphs import can_record
 from audit.models.losses import margin
 from audit.models.replay_probe import most_replayed
 from audit.models.search_form import folded_form
@@ -118,7 +119,7 @@ def _fastest(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
         layout = _compare(model, default, deadline) if time.monotonic() < deadline else default
         layout = replace(layout, folded=_folding_pays(model, layout, seconds))
         _apply(model, layout)
-        return replace(layout, replayed=most_replayed(model, seconds)) if model.device.type == "cuda" else layout
+        return replace(layout, replayed=most_replayed(model, seconds)) if can_record(model.device) else layout
     finally:
         meter.forwards, meter.backwards = before
 

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 
 _T = TypeVar("_T")
+_SOUND = (2, 13)
+"""The first torch whose memory is in order after a recording that failed: before, none that it kept was ever given back
+(pytorch/pytorch#180395)."""
+
+
+def can_record(device: torch.device) -> bool:
+    """Whether work on a device can be recorded.
+
+    Args:
+        device: The device.
+    """
+    return device.type == "cuda" and tuple(map(int, torch.__version__.split(".")[:2])) >= _SOUND
+
+
+@contextmanager
+def refused_waits() -> Iterator[None]:
+    """A block in which making the host wait for a card raises RuntimeError, as far as torch knows of it."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():  # that it does not know of every wait
+        warnings.filterwarnings("ignore", message="Synchronization debug mode")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 class CudaGraphs:
@@ -36,14 +63,12 @@ class CudaGraphs:
         Raises:
             RuntimeError: It makes the host wait for the card, which a recording cannot.
         """
-        current, waits = torch.cuda.current_stream(self.device), torch.cuda.get_sync_debug_mode()
+        current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
-        torch.cuda.set_sync_debug_mode("error")
         try:
-            with torch.cuda.stream(self._stream):
+            with refused_waits(), torch.cuda.stream(self._stream):
                 return run()
         finally:
-            torch.cuda.set_sync_debug_mode(waits)
             current.wait_stream(self._stream)
 
     def record(self, run: Callable[[], object]) -> Callable[[], None]:

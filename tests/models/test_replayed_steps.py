@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from audit.models import autotune, replay_probe
 from audit.models.autotune import tune_execution
 from audit.models.batching import ExecutionLayout
+from audit.models.cuda_graphs import can_record
 from audit.models.replay_probe import most_replayed
 from audit.models.replayed_steps import ReplayedSteps
 from audit.models.under_test import ModelUnderTest
@@ -280,6 +281,7 @@ def test_only_a_card_is_asked_and_what_it_says_is_remembered(tmp_path: Path, mon
     monkeypatch.setattr(autotune, "_cost", lambda *_: 1e-5)
     model = wrapped()
     assert tune_execution(model).replayed == 0
+    monkeypatch.setattr(autotune, "can_record", lambda device: device.type == "cuda")
     (file,) = (tmp_path / "layouts").glob("*.json")
     monkeypatch.setattr(autotune, "_batches_on_a_card", lambda model: ())
     model.device = torch.device("cuda")
@@ -289,3 +291,14 @@ def test_only_a_card_is_asked_and_what_it_says_is_remembered(tmp_path: Path, mon
     assert autotune._read_cached(file) == ExecutionLayout(True, 64, False, 32)
     file.write_text(json.dumps({"channels_last": True, "batch_size": 64, "folded": True}))  # of an earlier version
     assert autotune._read_cached(file) == ExecutionLayout(True, 64, True, 0)
+
+
+@pytest.mark.parametrize(
+    ("device", "version", "recorded"),
+    [("cuda", "2.14.1+cu130", True), ("cuda", "2.13.0", True), ("cuda", "2.12.1", False), ("cpu", "2.14.1", False)],
+)
+def test_torch_must_be_sound_after_a_recording_that_failed(
+    device: str, version: str, recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", version)
+    assert can_record(torch.device(device)) == recorded
