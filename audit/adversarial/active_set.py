@@ -185,7 +185,7 @@ class _Window:
         free_slots = self.model.layout.batch_size - len(self.example)
         stop = min(len(self.batch), self.next + free_slots)
         if stop > self.next:
-            self._admit(torch.arange(self.next, stop, device=self.model.device))
+            self._admit(slice(self.next, stop))
             self.next = stop
         return len(self.example) > 0
 
@@ -213,14 +213,13 @@ class _Window:
         self.slots = slots.select(remaining)
         self.example, self.result, self.ended = self.example[remaining], self.result[remaining], self.ended[remaining]
 
-    def _admit(self, index: Tensor) -> None:
-        device = self.model.device
-        position = index.to(self.batch.images.device)
-        origin = self.batch.images[position].to(device, torch.float32)
-        goal = self.goal[index.to(self.goal.device)].to(device)
-        generators = Generators(self.generators.keys[index.to(self.generators.keys.device)].to(device))
+    def _admit(self, rows: slice) -> None:
+        device, index = self.model.device, torch.arange(rows.start, rows.stop, device=self.model.device)
+        origin = self.batch.images[rows].to(device, torch.float32, copy=True)
+        goal = self.goal[rows].to(device)
+        generators = Generators(self.generators.keys[rows].to(device))
         age = torch.zeros(len(index), dtype=torch.int64, device=device)
-        state = {name: rows[index.to(rows.device)].to(device) for name, rows in self.initial_state.items()}
+        state = {name: values[rows].to(device) for name, values in self.initial_state.items()}
         fresh = SearchState(origin, goal, generators, age, {**state, **self.start(origin, goal, generators)})
         self.slots = fresh if self.slots is None or not len(self.slots) else _joined(self.slots, fresh)
         self.example = torch.cat([self.example, index])

@@ -68,3 +68,21 @@ def test_a_search_waits_for_the_device_only_at_its_releases(
             copies.append(sum(pretended.host_writes.values()))
     assert waits[1] - waits[0] <= 1
     assert copies[1] == copies[0]
+
+
+def test_images_that_stay_on_the_processor_cost_a_search_two_copies_a_release(
+    cnn_model: ModelUnderTest, cnn_batch: Batch
+) -> None:
+    """The answers and where they belong; with how many are finished three waits. Admitting images costs none."""
+    reads = []
+    for count in (2, 6):
+        with PretendedDevice() as pretended:
+            batch = Batch(cnn_batch.images[:count], cnn_batch.labels[:count], cnn_batch.ids[:count])
+            draws = Generators.of(batch.ids, seed=0, purpose="contract", device="cpu")
+            model = ModelUnderTest(cnn_model.net, classes=tuple("abcd"), input_shape=(1, 12, 12), device=ELSEWHERE)
+            model.gradient_point, model.layout.batch_size = A_HAIR_INSIDE, 1
+            method = find("attack", "pgd")
+            pretended.host_reads.clear()
+            method.function(model, batch, ThreatModel("linf", 1e-6), draws, **method.settings({"steps": 8}))
+            reads.append(sum(pretended.host_reads.values()))
+    assert reads[1] - reads[0] <= 3 * (6 - 2)
