@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from audit.core.pass_count import PassCount
 from audit.core.seeding import global_rng_state, set_global_rng_state
 from audit.models.cuda_graphs import CudaGraphs
+from audit.models.forward_watch import OperationWatch
 from audit.models.under_test import ModelUnderTest
 
 _log = logging.getLogger("audit")
@@ -33,10 +35,13 @@ class _Recording(NamedTuple):
     Attributes:
         replay: Takes the step of what the buffers hold.
         passes: What it costs.
+        read: What it reads beside the buffers. Held here, a table that a net makes anew for another number of images
+            stays where the recording reads it.
     """
 
     replay: Callable[[], None]
     passes: PassCount
+    read: tuple[Tensor, ...]
 
 
 class ReplayedSteps:
@@ -127,9 +132,9 @@ class ReplayedSteps:
         self._write(rows, size)
         before = self.model.passes
         try:
-            with self.model.layout.whole_batches():
+            with self.model.layout.whole_batches(), _Read() as watch:
                 replay = graphs.record(lambda: self._write(step(self._rows(size)), size))
-            return _Recording(replay, self.model.passes - before)
+            return _Recording(replay, self.model.passes - before, tuple(watch.read.values()))
         finally:
             self._set_passes(before)
 
@@ -150,6 +155,32 @@ class ReplayedSteps:
     def _set_passes(self, passes: PassCount) -> None:
         self.model.module.meter.reset()
         self.model.charge(passes)
+
+
+class _Read(OperationWatch):  # type: ignore[no-untyped-call]
+    """Keeps what operations read and none of them made.
+
+    Attributes:
+        read: The tensors, by where they lie.
+    """
+
+    def __init__(self) -> None:
+        """Nothing read yet."""
+        super().__init__()
+        self.read: dict[int, Tensor] = {}
+        self._made: set[int] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and note what it read."""
+        output = function(*args, **(kwargs or {}))
+        for tensor in (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)):
+            if (place := tensor.untyped_storage().data_ptr()) not in self._made:
+                self.read.setdefault(place, tensor.detach())
+        made = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(output) if isinstance(leaf, Tensor)}
+        self._made |= made - self.read.keys()
+        return output
 
 
 def _apart(tensor: Tensor, buffer: Tensor, places: set[int]) -> Tensor:

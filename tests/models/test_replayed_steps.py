@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.models import autotune, replay_probe
+from audit.models import autotune
 from audit.models.autotune import tune_execution
 from audit.models.batching import ExecutionLayout
 from audit.models.cuda_graphs import can_record
@@ -172,6 +172,38 @@ def test_only_the_rows_that_count_are_counted_as_passes() -> None:
     assert (model.passes.forwards, model.passes.backwards) == (2 * 5 * 4, 5 * 4)
 
 
+class Caches(nn.Module):
+    """A net that keeps a table for the last number of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 3)
+        self.table = torch.zeros(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(self.table) != len(images):
+            self.table = torch.linspace(0, 1, len(images))
+        return self.layer(images.flatten(1)) + self.table[:, None]  # type: ignore[no-any-return]
+
+
+def test_what_a_recording_reads_stays_alive() -> None:
+    net = Caches()
+    model = wrapped(net)
+
+    def asks(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {**given, "images": given["images"] * model.logits(given["images"]).mean(1).view(-1, 1, 1, 1)}
+
+    replayed = ReplayedSteps(model)
+    replayed.advance(asks, rows(8), 2, most=64)
+    read, table = replayed._recordings[8].read, model.net.table  # type: ignore[union-attr]
+    replayed.advance(asks, rows(4), 2, most=64)
+    assert len(model.net.table) == 4  # type: ignore[arg-type]
+    places = {tensor.data_ptr() for tensor in read}
+    assert table.data_ptr() in places  # type: ignore[operator]
+    assert model.net.layer.weight.data_ptr() in places  # type: ignore[union-attr, operator]
+    assert len(read) < 12  # and nothing that the step makes
+
+
 def test_a_step_that_fails_by_itself_fails_as_it_would_plainly() -> None:
     def broken(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise KeyError("momentum")
@@ -202,7 +234,7 @@ class Timed:
 
         monkeypatch.setattr(ModelUnderTest, "loss_gradient", slow)
         monkeypatch.setattr(Tape, "record", recorded)
-        monkeypatch.setattr(replay_probe.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("audit.models.replay_probe.time.monotonic", lambda: self.now)
 
 
 @pytest.mark.parametrize(
