@@ -20,7 +20,7 @@ from audit.models.module_copy import copy_module
 from audit.models.precision import ieee_float32
 from audit.training.around_net import compiled, dropout_before_head
 from audit.training.awp import adversarial_weight_perturbation
-from audit.training.callbacks import TrainingCallbacks
+from audit.training.callbacks import STEPS_BETWEEN_CHECKS, TrainingCallbacks
 from audit.training.detection import DetectionModule, DetectionValidator
 from audit.training.distributed import WorkerGroup
 from audit.training.epochs import affordable_epochs, recover_from_overfitting, seconds_of, stop_early
@@ -43,9 +43,6 @@ from audit.training.training_data import TrainingData
 from audit.training.training_module import TrainingModule
 from audit.training.transfer import frozen_backbone, parameter_groups
 from audit.training.validation import Validator, selection_error, selection_score
-
-_STEPS_BETWEEN_CHECKS = 20
-"""Reading the loss from the device and asking whether to stop waits for the device, so it is done this rarely."""
 
 
 def run_training(
@@ -160,7 +157,7 @@ def _epoch(setup: TrainingSetup, state: TrainingState, callbacks: TrainingCallba
     state.net.train()
     with frozen_backbone(state.net.net, state.epoch < setup.settings.frozen_epochs):
         for number in range(state.step, setup.steps_per_epoch):
-            if number % _STEPS_BETWEEN_CHECKS == 0:
+            if number % STEPS_BETWEEN_CHECKS == 0:
                 callbacks.on_step(setup, state)
             rows = slice(number * size, (number + 1) * size)
             _train_step(setup, state, {share: order[rows] for share, order in orders.items()})

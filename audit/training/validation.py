@@ -144,16 +144,16 @@ def _count_robust(
     step_size: float,
 ) -> int:
     origin, labels = batch.images, batch.labels
-    correct = _is_correct(net, origin, labels)
-    origin, labels = origin[correct], labels[correct]
-    images = threat.random_start(origin, generators.select(correct))
+    right = _is_correct(net, origin, labels).nonzero().flatten()  # indices: each mask would wait for the device
+    origin, labels = origin[right], labels[right]
+    images = threat.random_start(origin, generators.select(right))
     for _ in range(steps):
         if len(images) == 0:
             return 0
         logits, gradient = gradient_of(net, images, partial(_losses, loss, labels))
         images = projected_step(images, origin, gradient, threat, step_size, direction="unconstrained")
-        correct = logits.argmax(1) == labels
-        images, origin, labels = images[correct], origin[correct], labels[correct]
+        right = (logits.argmax(1) == labels).nonzero().flatten()
+        images, origin, labels = images[right], origin[right], labels[right]
     return int(_is_correct(net, images, labels).sum()) if len(images) else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def killed_at(step: int) -> Any:
 
 @pytest.fixture(autouse=True)
 def look_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_STEPS_BETWEEN_CHECKS", 1)
+    monkeypatch.setattr(loop, "STEPS_BETWEEN_CHECKS", 1)
 
 
 def test_it_learns_a_problem_a_linear_net_can_solve(examples: Batch, short: TrainingConfig) -> None:
@@ -336,3 +337,14 @@ def test_a_net_that_ends_in_softmax_learns_too(examples: Batch, short: TrainingC
     net = nn.Sequential(*tiny_net(), nn.Softmax(1))
     trained = fit(net, examples, short.model_copy(update={"epochs": 5}), classes=3)
     assert trained.history[-1]["clean_accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("bad", [0, 19, 20, 44])
+def test_the_first_loss_that_is_not_finite_is_named_however_many_were_looked_at_before(bad: int) -> None:
+    losses = [torch.tensor(float("nan") if step == bad else 1.0) for step in range(45)]
+    settings = SimpleNamespace(learning_rate=0.1, schedule="constant")
+    setup: Any = SimpleNamespace(steps_per_epoch=45, settings=settings)
+    with pytest.raises(TrainingDiverged, match=f"at step {bad + 1} of 45"):
+        for done in (20, 40, 45):
+            state: Any = SimpleNamespace(epoch=0, losses=losses[:done], total_steps=lambda setup: 45)
+            TrainingCallbacks().require_finite(setup, state)
