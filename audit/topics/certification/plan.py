@@ -65,23 +65,24 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     for chunk in builder.chunks(config.examples):
         attacked = _covering(attacks, chunk)
         inputs = {"robustness": attacked} if attacked else {}
+        before = chunk.start - attacked.examples.start if attacked else 0
+        of_attacks = {"attacked_before": before} if before else {}
         for stage in proof_stages(config):
-            settings = stage.dump() | {"eps": curve_eps(builder.config, builder.identity)}
             task = builder.add(
                 "certification",
                 LINEAR_BOUNDS,
                 model,
                 chunk,
-                settings=settings,
+                settings={**stage.dump(), "eps": curve_eps(builder.config, builder.identity), **of_attacks},
                 threat=builder.threat,
                 inputs=inputs,
             )
-            inputs = {BEFORE: task}
+            inputs, of_attacks = {BEFORE: task}, {}
 
 
 def _covering(attacks: tuple[Task, ...], chunk: Slice) -> Task | None:
-    """The attacks on a slice that begins with the chunk; None without one."""
-    return next((t for t in attacks if t.examples.start == chunk.start and chunk.stop <= t.examples.stop), None)
+    """The attacks on a slice that holds the chunk; None without one."""
+    return next((t for t in attacks if t.examples.start <= chunk.start and chunk.stop <= t.examples.stop), None)
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
