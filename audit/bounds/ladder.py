@@ -12,7 +12,7 @@ from torch import Tensor
 from audit.bounds.alpha import Optimised, optimise
 from audit.bounds.branching import BranchAndBound
 from audit.bounds.graph import BoundGraph
-from audit.bounds.open_image import OpenImage, joined, timed
+from audit.bounds.open_image import OpenImage, rows_together, timed
 from audit.bounds.outcome import Budget, Outcome, Rung
 from audit.bounds.propagate import Lower, Values, lower_bound
 from audit.bounds.region import Region
@@ -162,7 +162,7 @@ class Ladder:
     ) -> None:
         """Optimise the slopes of the functions that are open, and try where their bounds have their minimum."""
         with timed(images, stopping) as late:
-            near, region = joined(images)
+            near, region = rows_together(images)
             values = self.sweeps.exact(near, region)
             best = torch.cat([image.best for image in images])
             order, functions = open_first(best <= self.tie, torch.cat([image.functions for image in images]))

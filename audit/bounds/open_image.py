@@ -109,7 +109,7 @@ def timed(images: Sequence[OpenImage], stopping: Callable[[], bool] | None) -> I
         image.outcome = replace(image.outcome, seconds=image.outcome.seconds + share)
 
 
-def joined(images: Sequence[OpenImage]) -> tuple[Values, Region]:
+def rows_together(images: Sequence[OpenImage]) -> tuple[Values, Region]:
     """The values and the regions of several images, one row each.
 
     Args:
