@@ -24,6 +24,9 @@ LARGEST_BATCH = 512
 """Parts that are bounded at once."""
 _FIRST_SEARCH = 256
 """Parts after which those that are left are searched for a counterexample; again at four times as many."""
+_WIDEST = 0.5
+"""What the widest side counts beside 1 for the one that moves the bound most, when a side to split is chosen."""
+_TINY = 1e-300
 _NARROW = 1e-9
 """Share of its size below which no side of a part is split any more: only rounding is left then."""
 
@@ -163,10 +166,17 @@ class InputSplitting:
         return (parts.high - parts.low <= _NARROW * size).all(1)
 
     def _split(self, parts: _Parts) -> _Parts:
-        """Halves along the side whose width moves the bound most; eighths while few parts are left."""
+        """Halves along the side whose width moves the bound most; eighths while few parts are left.
+
+        What a side moves by the slopes of one bound is not all: a wide one keeps ReLUs unstable. So of two that move it
+        about as much the wider is split, as a share of the whole box.
+        """
+        whole = (self.query.region.high - self.query.region.low).clamp(min=_TINY)
         for _ in range(3):
-            width, weight = parts.high - parts.low, parts.weight
-            side = (width * (weight + 1e-12 * weight.amax(1, keepdim=True) + 1e-300)).argmax(1)
+            width = parts.high - parts.low
+            effect, share = width * parts.weight, width / whole
+            score = effect / effect.amax(1, keepdim=True).clamp(min=_TINY)
+            side = (score + _WIDEST * share / share.amax(1, keepdim=True).clamp(min=_TINY)).argmax(1)
             rows = torch.arange(len(side))
             middle = (parts.low[rows, side] + parts.high[rows, side]) / 2
             high, low = parts.high.clone(), parts.low.clone()

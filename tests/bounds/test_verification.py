@@ -8,6 +8,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy
 import onnx
@@ -17,6 +19,7 @@ from onnx import helper
 from onnx_nets import exact_minimum, property_text, random_layers, write_net
 
 from audit.bounds import input_splitting, verification
+from audit.bounds.region import Region
 from audit.bounds.verification import VerificationResult, verify_instance
 from audit.bounds.verification_query import BoxQuery, Counterexample
 from audit.core.errors import DataError, ModelError, SetupError
@@ -258,6 +261,17 @@ def test_parts_that_are_left_are_searched_for_what_was_missed_before(
     assert result.verdict == "sat" and [inside for _, inside in searched] == [True, True]
     (first, _), (second, _) = searched
     assert first >= 8 and second >= 4 * first
+
+
+@pytest.mark.parametrize(("weight", "side"), [((10.0, 1.0), 1), ((30.0, 1.0), 0)])
+def test_of_sides_that_move_the_bound_about_as_much_the_wider_is_split(weight: tuple[float, float], side: int) -> None:
+    """The first is a tenth of its box wide, the second all of it: they move the bound by 1 to 1, or by 3 to 1."""
+    box = Region.box(torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64))
+    splitting: Any = SimpleNamespace(query=SimpleNamespace(region=box), batch=1)
+    low, high = torch.zeros_like(box.low), torch.tensor([[0.1, 1.0]], dtype=torch.float64)
+    parts = input_splitting._Parts(low, high, torch.zeros(1, 0), torch.zeros(1, 0), torch.tensor([weight]).double())
+    halves = input_splitting.InputSplitting._split(splitting, parts)
+    assert (halves.high - halves.low).tolist() == [[0.1, 0.5] if side else [0.05, 1.0]] * 2
 
 
 def test_smooth_activations_on_many_inputs_are_decided_by_splitting_inputs(tmp_path: Path) -> None:
