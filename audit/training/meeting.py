@@ -94,7 +94,9 @@ def loopback() -> str | None:
 def _interface_towards(address: str) -> str | None:
     """The name of the interface whose address this machine has towards another; None where it cannot be told."""
     parts = urlsplit(address)
-    family = socket.AF_INET6 if ":" in (parts.hostname or "") else socket.AF_INET
+    if not parts.hostname:
+        return None
+    family = socket.AF_INET6 if ":" in parts.hostname else socket.AF_INET
     with suppress(OSError, ImportError), socket.socket(family, socket.SOCK_DGRAM) as towards:
         import fcntl  # not on Windows
 

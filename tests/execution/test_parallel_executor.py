@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from audit.execution import parallel
 from audit.execution.agenda import Agenda, CellOrder
 from audit.execution.parallel import ParallelExecutor
 from audit.execution.runner import RunCallback, run_plan
-from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Progressed, Ready
+from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Membership, Progressed, Ready
 from audit.models.batching import ExecutionLayout
 from audit.planning.build import build_plan
 from audit.planning.plan import AuditPlan, Task
@@ -52,6 +53,20 @@ class MadePool:
         self.begun.append((worker, job.task))
         self.most = max(self.most, sum(job is not None for job in self.waiting.values()))
 
+    @property
+    def most_together(self) -> int:
+        return self.size
+
+    def together(self, idle: Sequence[int], count: int) -> Sequence[int]:
+        return idle[:count] if len(idle) >= count else ()
+
+    def send_together(self, workers: Sequence[int], job: Job) -> None:
+        for rank, worker in enumerate(workers):
+            self.send(worker, replace(job, membership=Membership(rank, len(workers), "tcp://nowhere:1")))
+
+    def end(self, worker: int) -> None:
+        del self.waiting[worker]
+
     def events(self, timeout: float) -> Sequence[Event]:
         if not self.waiting:
             return []
@@ -65,7 +80,8 @@ class MadePool:
         self.waiting[worker] = job
         progress = Progressed(worker, 1, 2)
         del self.waiting[worker]
-        return [progress, self.answer(worker, job.task)]
+        helps = job.membership is not None and job.membership.rank > 0
+        return [progress, Ready(worker) if helps else self.answer(worker, job.task)]
 
     def answer(self, worker: int, task: Task) -> Event:
         return Computed(worker, self.evidence(task))
@@ -78,10 +94,15 @@ class MadePool:
 
 
 def run_on(
-    pool: MadePool, folder: Path, order: CellOrder = "longest first", plan: AuditPlan = PLAN, **options: object
+    pool: MadePool,
+    folder: Path,
+    order: CellOrder = "longest first",
+    plan: AuditPlan = PLAN,
+    cost: Callable[[Task], float] = size,
+    **options: object,
 ) -> RunResults:
     executor = ParallelExecutor(pool, **options)  # type: ignore[arg-type]
-    return run_plan(plan, Store(folder), executor, RunCallback(), CONFIG, order=order, cost=size)
+    return run_plan(plan, Store(folder), executor, RunCallback(), CONFIG, order=order, cost=cost)
 
 
 @pytest.fixture(scope="module")

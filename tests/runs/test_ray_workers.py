@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from audit.core.errors import AuditError, SetupError, UsageError
+from audit.execution import parallel
 from audit.execution.workers import Faulted, Lost, Ready
-from audit.runs import ray_connection
+from audit.runs import ray_connection, ray_pool
 from audit.runs.pipeline import run_audit
 from audit.runs.ray_pool import RayPool
 from audit.runs.setup import set_up
 from audit.runs.worker import WorkerOrder
-from tests.runs.workers import Count, configured, killing
+from tests.runs.workers import Count, KillsMember, bytes_of, configured, killing, noting_members, shared
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
@@ -69,6 +70,19 @@ def test_a_killed_worker_and_a_stop_change_no_byte(
     assert count.computed == len(finished.results.evidence), "nothing twice"
     assert [record for record in caplog.records if "was lost while it computed robustness" in record.message]
     assert ray.is_initialized(), "whoever connected stays connected"
+
+
+def test_workers_share_a_training_and_one_that_is_killed_changes_no_byte(
+    cluster: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = bytes_of(run_audit(shared(folder, nproc=1), folder / "hardened-alone"))
+    pids: dict[int, int] = {}
+    monkeypatch.setattr(RayPool, "send", noting_members(RayPool, process_of, pids))
+    monkeypatch.setattr(ray_pool, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(parallel, "_POLL", 0.05)
+    kill = KillsMember(1, pids)
+    assert bytes_of(run_audit(shared(folder, engine="ray", jobs=2), folder / "shared", callback=kill)) == alone
+    assert kill.killed_at and min(kill.steps[kill.killed_at :], default=1) > 0
 
 
 @pytest.mark.slow
