@@ -73,5 +73,8 @@ def _minute(begun: str) -> str:
 
 
 def _share(row: RunRow, quantity: str) -> str:
-    """The audited model's; it stands first."""
-    return next((f"{level.estimate:.1%}" for level in row.levels if level.quantity == quantity), "-")
+    """The audited model's, which stands first: a share, or the mAP of a detector."""
+    level = next((level for level in row.levels if level.quantity == quantity), None)
+    if level is None:
+        return "-"
+    return f"mAP {level.estimate:.3f}" if level.measure == "map" else f"{level.estimate:.1%}"

@@ -13,30 +13,35 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from audit.core.errors import SetupError, UsageError
+from audit.core.threat_format import format_threat
 from audit.storage.store import write_atomically
 
 if TYPE_CHECKING:
+    from audit.document.model import CurvePoint, Proportion
     from audit.document.schema import AuditDocument
+    from audit.topics.detection_robustness.section import DetectionAttackPart, DetectionCurvePoint
+    from audit.topics.robustness.section import RobustnessPart
 
 log = logging.getLogger("audit")
 INDEX = ".audit-index.json"
 DEPTH = 4
 """How many levels below the root a run may be."""
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class HistoryScore:
-    """The share of images that one model of a run classified right.
+    """The share of images that one model of a run classified right, or the mAP of a detector.
 
     Attributes:
         role: Role of the model.
         quantity: "clean" or "robust".
-        threat: The threat model in words, such as "linf 8/255"; empty for clean accuracy.
-        estimate: The share, in [0, 1].
+        threat: The threat model in words, such as "linf 8/255"; empty for clean images.
+        estimate: The share or the mAP over overlaps .50 to .95, in [0, 1].
         low: Lower bound of its 95% interval.
         high: Upper bound.
         n: Number of images.
+        measure: "accuracy" of a classifier, "map" of a detector.
     """
 
     role: str
@@ -46,6 +51,7 @@ class HistoryScore:
     low: float
     high: float
     n: int
+    measure: str = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class RunRow:
         failed: Number of findings that failed.
         inconclusive: Number of inconclusive findings.
         findings: Number of findings.
-        levels: Clean and robust accuracy of its models.
+        levels: Accuracy, or mAP of a detector, of its models on clean images and under attack.
         problem: Why its document could not be read; empty where it could.
     """
 
@@ -235,17 +241,31 @@ def _summarise(document: AuditDocument, path: str, begun: str) -> RunRow:
 
 
 def _levels(document: AuditDocument) -> Iterator[HistoryScore]:
-    from audit.core.threat_format import format_threat
     from audit.topics.accuracy.section import AccuracyPart
+    from audit.topics.detection_accuracy.section import DetectionPart
+    from audit.topics.detection_robustness.section import DetectionAttackPart
     from audit.topics.robustness.section import RobustnessPart
 
     for clean in document.rows(AccuracyPart):
-        share = clean.accuracy
-        yield HistoryScore(clean.role, "clean", "", share.estimate, share.low, share.high, share.n)
+        yield _score(clean.role, clean.accuracy)
+    for found in document.rows(DetectionPart):
+        yield _score(found.role, found.mean_average_precision, measure="map")
     for robust in document.rows(RobustnessPart):
-        share = min(robust.curve, key=lambda point: abs(point.eps - robust.eps)).robust
-        threat = format_threat(robust.norm, robust.eps)
-        yield HistoryScore(robust.role, "robust", threat, share.estimate, share.low, share.high, share.n)
+        yield _score_within(robust)
+    for attacked in document.rows(DetectionAttackPart):
+        yield _score_within(attacked, measure="map")
+
+
+def _score_within(part: RobustnessPart | DetectionAttackPart, measure: str = "accuracy") -> HistoryScore:
+    """What is left at the eps of the verdict."""
+    curve: Sequence[CurvePoint | DetectionCurvePoint] = part.curve
+    share = min(curve, key=lambda point: abs(point.eps - part.eps)).robust
+    return _score(part.role, share, format_threat(part.norm, part.eps), measure)
+
+
+def _score(role: str, share: Proportion, threat: str = "", measure: str = "accuracy") -> HistoryScore:
+    quantity = "robust" if threat else "clean"
+    return HistoryScore(role, quantity, threat, share.estimate, share.low, share.high, share.n, measure)
 
 
 def _restored(row: Mapping[str, Any]) -> RunRow:

@@ -1,4 +1,4 @@
-"""Clean and robust accuracy from run to run, for runs on the same data under the same threat model."""
+"""Accuracy or mAP, clean and under attack, from run to run, for runs on the same data under the same threat model."""
 
 from __future__ import annotations
 
@@ -36,14 +36,28 @@ class Trend:
     Attributes:
         data: Description of the data.
         quantity: "clean" or "robust".
-        threat: The threat model in words; empty for clean accuracy.
+        threat: The threat model in words; empty for clean images.
+        measure: "accuracy" or "map".
         points: One per run and model, the oldest first.
     """
 
     data: str
     quantity: str
     threat: str
+    measure: str
     points: tuple[Point, ...]
+
+    def title(self, locale: Locale) -> str:
+        """What is measured, in a reader's words.
+
+        Args:
+            locale: The reader's language.
+        """
+        if self.measure == "map":
+            key = "detection_comparison.attack" if self.threat else "detection_comparison.clean"
+        else:
+            key = "comparison.robust" if self.threat else "comparison.clean"
+        return locale(key, threat=self.threat)
 
 
 def numbered(rows: Sequence[RunRow]) -> tuple[tuple[int, RunRow], ...]:
@@ -61,10 +75,10 @@ def trends(runs: Sequence[tuple[int, RunRow]]) -> tuple[Trend, ...]:
     Args:
         runs: Runs with their numbers.
     """
-    points: dict[tuple[str, str, str], list[Point]] = {}
+    points: dict[tuple[str, str, str, str], list[Point]] = {}
     for number, row in runs:
         for level in row.levels:
-            points.setdefault((row.data, level.quantity, level.threat), []).append(Point(number, level))
+            points.setdefault((row.data, level.quantity, level.threat, level.measure), []).append(Point(number, level))
     repeated = [Trend(*key, tuple(group)) for key, group in points.items() if len({p.number for p in group}) > 1]
     return tuple(sorted(repeated, key=lambda trend: -len(trend.points))[:_MAX_CHARTS])
 
@@ -85,10 +99,11 @@ def trend_chart(trend: Trend, locale: Locale) -> str:
         grid=False, values=sorted({point.number for point in trend.points}), format="d", labelOverlap="greedy"
     )
     x = alt.X("x:Q", title=locale("history.axis"), axis=axis, scale=alt.Scale(zero=False, nice=False, padding=12))
+    title = "detection_robustness.axis_map" if trend.measure == "map" else "charts.share_right"
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
-    intervals = base.mark_rule(opacity=0.55, strokeWidth=2).encode(y=share_axis(locale), y2="high:Q", x=x)
+    intervals = base.mark_rule(opacity=0.55, strokeWidth=2).encode(y=share_axis(locale, title=title), y2="high:Q", x=x)
     line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(y=alt.Y("y:Q"))
     dots = base.mark_point(filled=True, size=42, opacity=1).encode(y=alt.Y("y:Q"), shape=series_shape(colour))
-    description = "; ".join(f"{row['x']}, {row['series']}: {row['y']:.1%}" for row in rows)
-    name = locale("comparison.robust", threat=trend.threat) if trend.threat else locale("comparison.clean")
-    return svg_chart(intervals + line + dots, name, description, width=560, height=200)
+    number = ".3f" if trend.measure == "map" else ".1%"
+    description = "; ".join(f"{row['x']}, {row['series']}: {row['y']:{number}}" for row in rows)
+    return svg_chart(intervals + line + dots, trend.title(locale), description, width=560, height=200)

@@ -78,7 +78,7 @@ def test_ten_thousand_known_runs_open_no_document(tmp_path: Path, opened: list[P
             (folder / "audit.json").touch()
         path = folder.name
         entries[path] = {"stamp": histories._stamp(tmp_path, path), "row": {**row, "path": path}}
-    (tmp_path / INDEX).write_text(json.dumps({"format": 1, "runs": entries}))
+    (tmp_path / INDEX).write_text(json.dumps({"format": histories._FORMAT, "runs": entries}))
     opened.clear()
     found = history(tmp_path)
     assert len(found.rows) == 10_000 and found.read == 0 and opened == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def test_a_trend_is_one_quantity_of_one_data_set_measured_more_than_once() -> No
     found = {(trend.data, trend.quantity, trend.threat): trend for trend in trends(numbered(rows))}
     assert found.keys() == {("photos", "clean", ""), ("photos", "robust", "linf 0.1")}
     assert [point.number for point in found["photos", "clean", ""].points] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("language", "title"), [("en", "mAP under attack, linf 8/255"), ("zh", "攻击下的 mAP，linf 8/255")]
+)
+def test_detectors_have_trends_of_their_own(language: str, title: str) -> None:
+    levels = (
+        HistoryScore("standard", "clean", "", 0.92, 0.9, 0.94, 300, "map"),
+        HistoryScore("standard", "robust", "linf 8/255", 0.079, 0.06, 0.1, 60, "map"),
+    )
+    detectors = [replace(run(number, data="photos"), levels=levels) for number in (1, 2)]
+    page = render_history([*detectors, run(3), run(4)], language=language)
+    assert page.count('<svg class="chart"') == 4 and page.count(title) >= 2
+    assert 'mAP <span class="figure">0.079</span>' in page and "0.060–0.100" in page
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

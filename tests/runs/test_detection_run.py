@@ -12,6 +12,7 @@ from PIL import Image
 
 from audit.config import load_config
 from audit.core.errors import Interrupted, ModelError, UsageError
+from audit.report.history import history
 from audit.report.html import render_html
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.setup import set_up
@@ -60,6 +61,14 @@ def test_the_page_draws_objects_and_detections(finished: AuditRun, language: str
     drawn = sum(len(shown.boxes) for shown in document.detection_pictures)
     assert page.count('<rect class="line') == page.count('<rect class="casing') == drawn > 0
     assert '<rect class="line truth' in page
+
+
+def test_the_history_lists_its_map(finished: AuditRun) -> None:
+    (listed,) = history(finished.folder.document.parent).rows
+    document: Any = finished.document
+    (level,) = listed.levels
+    assert (level.quantity, level.threat, level.measure, level.n) == ("clean", "", "map", 16)
+    assert level.estimate == document.detection_accuracy[0].mean_average_precision.estimate
 
 
 def test_the_same_run_gives_the_same_bytes(finished: AuditRun, tmp_path: Path) -> None:
@@ -117,6 +126,10 @@ def test_attacks_explanations_and_surroundings_are_measured_stored_and_shown(tmp
     assert [point.eps for point in part.curve] == pytest.approx([0.0, 0.01, 8 / 255], rel=1e-4)
     assert part.curve[-1].robust.estimate <= min(aim.mean_average_precision.estimate for aim in part.aims) + 1e-9
     assert not any(aim.faults for aim in part.aims)
+    (listed,) = history(tmp_path).rows
+    scores = {score.quantity: score for score in listed.levels}
+    assert (scores["robust"].threat, scores["robust"].measure) == ("linf 8/255", "map")
+    assert scores["robust"].estimate == part.curve[-1].robust.estimate
     assert [patch.kind for patch in document.detection_patches] == ["hide", "hide-beside", "fake"]
     assert all((patch.made_on, patch.images, patch.faults) == (4, 4, 0) for patch in document.detection_patches)
     shown = [tuple(picture.kinds) for picture in document.detection_patch_pictures]
