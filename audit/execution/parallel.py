@@ -124,10 +124,12 @@ class ParallelExecutor:
                 return task, workers
             if self.pool.size - self._training() >= task.processes:
                 return None
-        task = self._again.popleft() if self._again else next_task()
-        if task is None or task.processes == 1:
-            return task and (task, self._idle[:1])
-        self._waiting.append(task)
+        following = self._again.popleft() if self._again else next_task()
+        if following is None:
+            return None
+        if following.processes == 1:
+            return following, self._idle[:1]
+        self._waiting.append(following)
         return self._choose(next_task)
 
     def _training(self) -> int:
