@@ -210,4 +210,9 @@ def _cards(config: RunConfig) -> Sequence[str]:
 def _expected_seconds(folder: RunFolder, setup: RunSetup, plan: AuditPlan) -> Callable[[Task], float]:
     experience = learn_costs(setup, plan, folder.store, probe=False)
     expected = expect_costs(plan.tasks, setup.subject, experience).by_task
-    return lambda task: expected[task.cell.key].seconds if task.cell.key in expected else float("inf")
+
+    def seconds(task: Task) -> float:
+        cost = expected.get(task.cell.key)
+        return float("inf") if cost is None else cost.seconds / task.processes
+
+    return seconds

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from torch import distributed
 
@@ -66,7 +67,7 @@ def _store_at(address: str, world_size: int) -> Any:
     if not parts.scheme:
         raise RuntimeError("the first of them does not listen")
     if parts.scheme == "file":
-        return _c10d.FileStore(parts.path, world_size)
+        return _c10d.FileStore(url2pathname(parts.path), world_size)
     store = _c10d.TCPStore(parts.hostname, parts.port, is_master=False, timeout=_CONNECTING)
     store.set_timeout(EXCHANGE_TIMEOUT)
     return store

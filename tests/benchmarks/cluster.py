@@ -141,7 +141,7 @@ def cost_of(
 
 def makespan(plan: AuditPlan, config: RunConfig, cost: Callable[[Task], float], cluster: Cluster) -> float:
     """Seconds from the command to the last evidence, as the driver hands the cells out."""
-    agenda = Agenda(plan, config, "longest first", cost)
+    agenda = Agenda(plan, config, "longest first", lambda task: cost(task) / task.processes)
     evidence: dict[str, Evidence] = {}
     pool = PaperPool(cluster, cost)
     for task, computed in ParallelExecutor(pool).compute(lambda: agenda.next_task(evidence)):
