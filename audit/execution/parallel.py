@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from audit.core.errors import Interrupted, SetupError
 from audit.core.evidence import Evidence
 from audit.core.note import Note, note
-from audit.execution.runner import RunCallback
+from audit.execution.runner import NextTask, RunCallback
 from audit.execution.shared_cell import NOTICE_SECONDS, SharedCell
 from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Progressed, Ready, WorkerPool
 from audit.models.batching import ExecutionLayout
@@ -62,11 +62,11 @@ class ParallelExecutor:
     _waiting: list[Task] = field(default_factory=list)
     _was_idle: bool = False
 
-    def compute(self, next_task: Callable[[], Task | None]) -> Generator[tuple[Task, Evidence], None, None]:
+    def compute(self, next_task: NextTask) -> Generator[tuple[Task, Evidence], None, None]:
         """Compute tasks, several at a time.
 
         Args:
-            next_task: Gives a task that is ready; None where there is none before another is done.
+            next_task: Names the tasks.
 
         Yields:
             Each task with its evidence, as it comes.
@@ -89,8 +89,8 @@ class ParallelExecutor:
                     self._was_idle = True
                     self.idle()
                 for event in self.pool.events(_POLL):
-                    yield from self._heed(event)
-                yield from self._end_stragglers()
+                    yield from self._heed(event, next_task)
+                yield from self._end_stragglers(next_task)
             yield from self._wind_down()
         finally:
             self.pool.close()
@@ -143,7 +143,7 @@ class ParallelExecutor:
             self._tuned.add(task.cell.model)
             self._layouts.update(self.layouts(task.cell.model))
 
-    def _heed(self, event: Event) -> Iterator[tuple[Task, Evidence]]:
+    def _heed(self, event: Event, next_task: NextTask) -> Iterator[tuple[Task, Evidence]]:
         if isinstance(event, Progressed):
             if event.worker in self._running:
                 self.callback.progress(self._running[event.worker], event.done, event.total)
@@ -160,6 +160,7 @@ class ParallelExecutor:
         if isinstance(event, Ready):
             self._lost_at_start = 0
         elif isinstance(event, Computed) and task is not None:
+            self._hand_out(lambda: next_task(task))  # the worker need not wait until the evidence is on the disk
             yield task, event.evidence
         if shared is not None and shared.lost:
             yield from self._begin_again(shared.task, shared.failure)
@@ -190,12 +191,13 @@ class ParallelExecutor:
         else:
             yield task, Evidence(task.cell, "failed", reason=_gave_up(reason))
 
-    def _end_stragglers(self) -> Iterator[tuple[Task, Evidence]]:
+    def _end_stragglers(self, next_task: NextTask) -> Iterator[tuple[Task, Evidence]]:
         """End workers that wait for one that is gone, and do not notice."""
         for shared in set(self._shared.values()):
             for worker in shared.stragglers:
                 self.pool.end(worker)
-                yield from self._heed(Lost(worker, f"it waited {NOTICE_SECONDS:.0f} s for one that was gone"))
+                lost = Lost(worker, f"it waited {NOTICE_SECONDS:.0f} s for one that was gone")
+                yield from self._heed(lost, next_task)
 
     def _wind_down(self) -> Iterator[tuple[Task, Evidence]]:
         """Take in what is finished soon, have the rest saved, and end."""

@@ -118,7 +118,7 @@ def seconds_of_kinds(folders: Sequence[Path]) -> dict[tuple[Any, ...], list[tupl
 
 
 def cost_of(
-    told: Mapping[tuple[Any, ...], list[tuple[float, float]]], epochs: float, hardened: float = 1.0
+    told: Mapping[tuple[Any, ...], list[tuple[float, float]]], epochs: float, hardened: float = 1.0, scale: float = 1.0
 ) -> Callable[[Task], float]:
     """What a cell takes: as the nearest in size of its kind, by the image; a training by the image and the epoch."""
 
@@ -126,7 +126,7 @@ def cost_of(
         cell, images = task.cell, amount(task.cell, len(task.examples))
         if cell.study in MODEL_STUDIES:
             times = float((cell.settings.get("training") or {}).get("epochs", 0))
-            return epochs * times * len(task.examples) * (4.0 if cell.threat else 1.0)
+            return scale * epochs * times * len(task.examples) * (4.0 if cell.threat else 1.0)
         of_kind = told.get(kind_of(cell)) or [
             pair for kind, pairs in told.items() if kind[:2] == (cell.study, cell.method) for pair in pairs
         ]
@@ -134,7 +134,7 @@ def cost_of(
             raise SystemExit(f"No run tells what {task.label} takes; give one that measured it.")
         size, seconds = min(of_kind, key=lambda pair: abs(pair[0] - images))
         longer = hardened if task.role == "hardened" and cell.threat else 1.0
-        return longer * seconds * images / size
+        return scale * longer * seconds * images / size
 
     return cost
 
@@ -144,7 +144,7 @@ def makespan(plan: AuditPlan, config: RunConfig, cost: Callable[[Task], float], 
     agenda = Agenda(plan, config, "longest first", lambda task: cost(task) / task.processes)
     evidence: dict[str, Evidence] = {}
     pool = PaperPool(cluster, cost)
-    for task, computed in ParallelExecutor(pool).compute(lambda: agenda.next_task(evidence)):
+    for task, computed in ParallelExecutor(pool).compute(lambda finished=None: agenda.next_task(evidence, finished)):
         evidence[task.cell.key] = computed
         agenda.done(task)
     return pool.now
@@ -175,6 +175,7 @@ if __name__ == "__main__":
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--images", nargs="+", type=int, default=[10_000])
     parser.add_argument("--workers", nargs="+", type=int, default=[8, 64, 256, 1024])
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on all seconds, as of a core that is quiet")
     parser.add_argument("--start", type=float, default=8.0, help="seconds until a worker begins")
     parser.add_argument("--driver", type=float, default=0.02, help="seconds of the driver for a cell")
     parser.add_argument("--price", type=float, default=0.05, help="of an hour of a worker")
@@ -189,7 +190,7 @@ if __name__ == "__main__":
     print("| images | cells | one worker, h | longest cell, s | workers | hours | efficiency | worker hours | cost |")
     print("|---|---|---|---|---|---|---|---|---|")
     for images in given.images:
-        cost = cost_of(told, given.epoch, given.hardened)
+        cost = cost_of(told, given.epoch, given.hardened, given.scale)
         for workers in given.workers:
             plan, config = planned(images, given.set, shared=min(given.shared, workers), train=given.train)
             alone = given.start + sum(cost(task) + given.driver for task in plan.tasks)

@@ -274,3 +274,26 @@ def test_evidence_of_a_cell_that_failed_is_not_offered_to_others(tmp_path: Path)
 
     results = run_on(Failing(3), tmp_path)
     assert not results.complete and not results.unfinished
+
+
+@pytest.mark.parametrize("stop", ["decides", "all"])
+def test_a_worker_gets_what_comes_next_whatever_its_evidence_says_before_that_is_stored(
+    stop: str, tmp_path: Path
+) -> None:
+    """And otherwise waits, so that the longest chain is not kept waiting by a cell that came too soon."""
+    config = configured(hardening={"enabled": True}, stop=stop)
+    plan = build_plan(config, SUBJECT)
+    agenda, evidence = Agenda(plan, config, "longest first", size), dict[str, Evidence]()
+    twin = Agenda(plan, config, "longest first", size)
+    made = with_model(MadeExecutor(ROBUST).evidence)
+    early, task = 0, agenda.next_task(evidence)
+    while task is not None:
+        assert twin.next_task(evidence) == task
+        following = agenda.next_task(evidence, task)
+        early += following is not None
+        evidence[task.cell.key] = made(task)
+        agenda.done(task)
+        twin.done(task)
+        task = following or agenda.next_task(evidence)
+    assert twin.next_task(evidence) is None and 0.8 * len(evidence) < early < len(evidence)
+    assert Agenda(plan, config, "least first", size).next_task({}, plan.tasks[0]) is None
