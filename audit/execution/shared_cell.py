@@ -23,6 +23,7 @@ class SharedCell:
         waiting: The workers that have not answered yet.
         done: Whether its evidence is there.
         failure: Why it will not be; empty while nothing speaks against it.
+        gone: Whether a worker itself is known to be lost, and not only that an exchange failed.
         failed_at: When that came out, in seconds of the monotonic clock.
     """
 
@@ -30,6 +31,7 @@ class SharedCell:
     waiting: set[int]
     done: bool = False
     failure: str = ""
+    gone: bool = False
     failed_at: float = 0.0
 
     def note(self, event: Event) -> None:
@@ -43,9 +45,9 @@ class SharedCell:
             self.done = True
         elif isinstance(event, Lost | Faulted):
             self.failed_at = self.failed_at or time.monotonic()
-            if isinstance(event, Lost):  # says more than the others, whose exchange with it failed
-                self.failure = event.reason
-            else:
+            if isinstance(event, Lost) and not self.gone:  # says more than the others, whose exchange with it failed
+                self.gone, self.failure = True, event.reason
+            elif isinstance(event, Faulted):
                 self.failure = self.failure or one_line(event.fault)
 
     @property

@@ -115,7 +115,9 @@ def test_three_attempts_lost_end_the_run(tmp_path: Path, caplog: pytest.LogCaptu
     assert sum("was lost while it computed training" in record.message for record in caplog.records) == 3
 
 
-def test_members_that_do_not_notice_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_that_do_not_notice_are_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Two of four hang, as they do on cards when another loses its power."""
     monkeypatch.setattr(shared_cell, "NOTICE_SECONDS", 0.0)
 
@@ -139,6 +141,8 @@ def test_members_that_do_not_notice_are_ended(tmp_path: Path, monkeypatch: pytes
     pool = Hanging()
     results = run_on(pool, tmp_path, plan=SHARED)
     assert results.complete and pool.starts == 4 + 1 + len(pool.ended) and len(pool.ended) == 3
+    (warning,) = [record.message for record in caplog.records if "was lost" in record.message]
+    assert warning.endswith("it was unplugged."), "the reason is that of the first, not of those that waited for it"
 
 
 def test_a_member_lost_after_the_evidence_came_costs_nothing_but_its_replacement(tmp_path: Path) -> None:
