@@ -25,6 +25,7 @@ from audit.core.errors import NotApplicable
 ELSEWHERE = torch.device("meta")
 _CPU = torch.device("cpu")
 _COPY = torch.ops.aten.copy_.default
+_COPIES = (_COPY, torch.ops.aten._to_copy.default)
 _BY_POSITION = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten.index_put.default)
 _READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default)
 
@@ -165,12 +166,14 @@ class PretendedDevice(TorchDispatchMode):
     Attributes:
         memory: What is alive there: bytes `used` and the `most` so far, and how often it `refused` some.
         host_reads: How often the processor waited for the device, by operation.
+        host_writes: How often it waited until the device had copied tensors of its own, by operation.
     """
 
     def __init__(self, *, float64: bool = True, memory: float = float("inf")) -> None:
         super().__init__()
         self.float64, self.memory = float64, _Memory(memory)
         self.host_reads: Counter[str] = Counter()
+        self.host_writes: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         self._replaced = _filled_on_the_cpu()
@@ -193,6 +196,9 @@ class PretendedDevice(TorchDispatchMode):
         made = [leaf for leaf in tree_leaves(outcome) if isinstance(leaf, Tensor)]
         if on_device and (func in _READS or any(not isinstance(tensor, DeviceTensor) for tensor in made)):
             self.host_reads[str(func)] += 1
+        copied = func in _COPIES and any(isinstance(tensor, DeviceTensor) for tensor in made)
+        if copied and not all(isinstance(t, DeviceTensor) for t in tree_leaves(args) if isinstance(t, Tensor)):
+            self.host_writes[str(func)] += 1
         if not self.float64 and any(isinstance(t, DeviceTensor) and t.dtype == torch.float64 for t in made):
             raise TypeError(f"{func}: this device has no float64.")
         return outcome

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -19,11 +21,13 @@ from audit.core.seeding import Generators
 from audit.core.types import Batch, ClassMask, Images
 from audit.models.batching import is_out_of_memory
 from audit.models.grey_gradient import quick_grey_gradients
+from audit.models.replayed_steps import ExampleRows, ReplayedSteps
 from audit.models.under_test import ModelUnderTest
 
 State: TypeAlias = Mapping[str, Tensor]
 """What a search remembers of each example, first dimension the slot; "images" is what it would show next."""
 
+SYNC_EVERY_ON_CPU = 1
 SYNC_EVERY_ON_ACCELERATOR = 8
 """Steps between two looks at which examples are done: each look makes the host wait for the device."""
 
@@ -88,6 +92,9 @@ class StepResult(NamedTuple):
 SearchStart: TypeAlias = Callable[[Images, ClassMask, Generators], State]
 Step: TypeAlias = Callable[[SearchState], StepResult]
 
+_recordings: WeakKeyDictionary[Step, dict[int, ReplayedSteps]] = WeakKeyDictionary()
+"""By step and number of steps: restarts and targets of one attack share a step, and its recordings end with it."""
+
 
 def run_search(
     model: ModelUnderTest,
@@ -117,14 +124,46 @@ def run_search(
     Returns:
         Float32 (N, C, H, W), on the batch's device.
     """
-    every = sync_every or (1 if model.device.type == "cpu" else SYNC_EVERY_ON_ACCELERATOR)
+    on_cpu = model.device.type == "cpu"
+    every = sync_every or (SYNC_EVERY_ON_CPU if on_cpu else SYNC_EVERY_ON_ACCELERATOR)
     window = _Window(model, batch, generators, start, initial_state or {})
     with quick_grey_gradients(model.net):
         while window.refill():
-            for _ in range(every):
-                window.advance(step, steps)
+            window.advance(step, steps, every)
             window.release()
     return window.answers
+
+
+class _InWork(NamedTuple):
+    """What moves from step to step.
+
+    Attributes:
+        slots: The examples in work.
+        result: The answer of those that are solved or exhausted, float32 (S, C, H, W).
+        ended: Which those are, bool (S,); they keep their answer until they are released.
+    """
+
+    slots: SearchState
+    result: Images
+    ended: Tensor
+
+    def rows(self) -> dict[str, Tensor]:
+        """All of it by name."""
+        slots = self.slots
+        fixed = {"origin": slots.origin, "goal": slots.goal, "keys": slots.generators.keys, "age": slots.age}
+        state = {f"{_STATE}{name}": tensor for name, tensor in slots.state.items()}
+        return {**fixed, "result": self.result, "ended": self.ended, **state}
+
+    @classmethod
+    def of(cls, rows: ExampleRows) -> _InWork:
+        """What `rows` gave."""
+        state = {name.removeprefix(_STATE): tensor for name, tensor in rows.items() if name.startswith(_STATE)}
+        generators = Generators(rows["keys"])
+        slots = SearchState(rows["origin"], rows["goal"], generators, rows["age"], state)
+        return cls(slots, rows["result"], rows["ended"])
+
+
+_STATE = "state: "
 
 
 class _Window:
@@ -146,55 +185,41 @@ class _Window:
         free_slots = self.model.layout.batch_size - len(self.example)
         stop = min(len(self.batch), self.next + free_slots)
         if stop > self.next:
-            self._admit(torch.arange(self.next, stop, device=self.model.device))
+            self._admit(slice(self.next, stop))
             self.next = stop
         return len(self.example) > 0
 
-    def advance(self, step: Step, steps: int) -> None:
-        """One step of every slot. What is solved or exhausted keeps its answer until it is released."""
-        slots = self._slots()
-        move = self._step(step, slots)
-        at_work = ~self.ended & (slots.age < steps)
-        newly = at_work & move.broken
-        given_up = slots.age + 1 == steps if move.hopeless is None else (slots.age + 1 == steps) | move.hopeless
-        last = at_work & ~move.broken & given_up
-        self.result = torch.where(_wide(newly), move.images, self.result)
-        self.result = torch.where(_wide(last), move.state["images"], self.result)
-        self.ended = self.ended | newly | last
-        self.slots = replace(slots, age=slots.age + 1, state=move.state)
-
-    def _step(self, step: Step, slots: SearchState) -> StepResult:
-        """A step of some slots; half of them at a time where memory runs out for what the search remembers of each."""
-        try:
-            return step(slots)
-        except RuntimeError as fault:
-            if len(slots) == 1 or not is_out_of_memory(fault):
-                raise
-        if len(slots) <= self.model.layout.batch_size:
-            self.model.layout.halve()
-        index = torch.arange(len(slots), device=slots.age.device)
-        return _joined_results(*(self._step(step, slots.select(part)) for part in index.tensor_split(2)))
+    def advance(self, step: Step, steps: int, times: int) -> None:
+        """Some steps of every slot."""
+        work, layout = _InWork(self._slots(), self.result, self.ended), self.model.layout
+        if layout.replayed:
+            moved = partial(_moved, self.model, step, steps)
+            rows = _recorded(self.model, step, steps).advance(moved, work.rows(), times, most=layout.replayed)
+            work = _InWork.of(rows)
+        else:
+            for _ in range(times):
+                work = _advanced(self.model, step, steps, work)
+        self.slots, self.result, self.ended = work
 
     def release(self) -> None:
         """Write the answers of finished examples and keep the others."""
         slots = self._slots()
-        done = self.ended
-        finished, remaining = done.nonzero().flatten(), (~done).nonzero().flatten()
-        if len(finished) == 0:
+        count = int(self.ended.sum())  # the only wait for the device
+        if count == 0:
             return
+        finished, remaining = self.ended.to(torch.uint8).argsort(stable=True, descending=True).tensor_split((count,))
         device = self.answers.device
         self.answers[self.example[finished].to(device)] = self.result[finished].to(device)
         self.slots = slots.select(remaining)
         self.example, self.result, self.ended = self.example[remaining], self.result[remaining], self.ended[remaining]
 
-    def _admit(self, index: Tensor) -> None:
-        device = self.model.device
-        position = index.to(self.batch.images.device)
-        origin = self.batch.images[position].to(device, torch.float32)
-        goal = self.goal[index.to(self.goal.device)].to(device)
-        generators = Generators(self.generators.keys[index.to(self.generators.keys.device)].to(device))
+    def _admit(self, rows: slice) -> None:
+        device, index = self.model.device, torch.arange(rows.start, rows.stop, device=self.model.device)
+        origin = self.batch.images[rows].to(device, torch.float32, copy=True)
+        goal = self.goal[rows].to(device)
+        generators = Generators(self.generators.keys[rows].to(device))
         age = torch.zeros(len(index), dtype=torch.int64, device=device)
-        state = {name: rows[index.to(rows.device)].to(device) for name, rows in self.initial_state.items()}
+        state = {name: values[rows].to(device) for name, values in self.initial_state.items()}
         fresh = SearchState(origin, goal, generators, age, {**state, **self.start(origin, goal, generators)})
         self.slots = fresh if self.slots is None or not len(self.slots) else _joined(self.slots, fresh)
         self.example = torch.cat([self.example, index])
@@ -205,6 +230,43 @@ class _Window:
         if self.slots is None:
             raise AuditError("The active set was stepped before it was filled.")
         return self.slots
+
+
+def _recorded(model: ModelUnderTest, step: Step, steps: int) -> ReplayedSteps:
+    try:
+        return _recordings.setdefault(step, {}).setdefault(steps, ReplayedSteps(model))
+    except TypeError:  # a callable of a plugin that has no hash or takes no weak reference
+        return ReplayedSteps(model)
+
+
+def _moved(model: ModelUnderTest, step: Step, steps: int, rows: ExampleRows) -> ExampleRows:
+    return _advanced(model, step, steps, _InWork.of(rows)).rows()
+
+
+def _advanced(model: ModelUnderTest, step: Step, steps: int, work: _InWork) -> _InWork:
+    """One step of every slot. What is solved or exhausted keeps its answer until it is released."""
+    slots, result, ended = work
+    move = _step(model, step, slots)
+    at_work = ~ended & (slots.age < steps)
+    newly = at_work & move.broken
+    given_up = slots.age + 1 == steps if move.hopeless is None else (slots.age + 1 == steps) | move.hopeless
+    last = at_work & ~move.broken & given_up
+    result = torch.where(_wide(newly), move.images, result)
+    result = torch.where(_wide(last), move.state["images"], result)
+    return _InWork(replace(slots, age=slots.age + 1, state=move.state), result, ended | newly | last)
+
+
+def _step(model: ModelUnderTest, step: Step, slots: SearchState) -> StepResult:
+    """A step of some slots; half of them at a time where memory runs out for what the search remembers of each."""
+    try:
+        return step(slots)
+    except RuntimeError as fault:
+        if model.layout.whole or len(slots) == 1 or not is_out_of_memory(fault):
+            raise
+    if len(slots) <= model.layout.batch_size:
+        model.layout.halve()
+    index = torch.arange(len(slots), device=slots.age.device)
+    return _joined_results(*(_step(model, step, slots.select(part)) for part in index.tensor_split(2)))
 
 
 def _joined(first: SearchState, second: SearchState) -> SearchState:

@@ -46,3 +46,14 @@ class AttackResult(Facts):
     def passes(self) -> PassCount:
         """What it cost."""
         return PassCount(self.forwards, self.backwards)
+
+    def plus(self, other: AttackResult) -> AttackResult:
+        """What the attack did to the images of both together.
+
+        Args:
+            other: What it did at the same eps to other images.
+        """
+        names = ("survivors", "tried", "broke", "faults", "forwards", "backwards")
+        ran = self if self.tried or not other.tried else other  # only where it ran are all settings told
+        counts = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return ran.model_copy(update={**counts, "reason": self.reason or other.reason})

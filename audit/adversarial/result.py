@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from audit.adversarial.attack_result import AttackResult
+from audit.adversarial.row_flags import row_flags
 from audit.core.note import NO_NOTE, Note, note
 from audit.core.registry import Method
 from audit.core.threat import Norm, ThreatModel
@@ -65,7 +66,7 @@ class BatteryResult:
         margin: The largest margin met within the headline eps, (N,): the highest logit that counts as broken less the
             highest that does not.
         rows: What each attack did.
-        inconclusive: Why this evidence is weak, empty when it holds.
+        doubts: Why this evidence is weak whatever the attacks did, empty when it is not.
         notes: What a reader should know besides.
         health: Shares of gradients without information, by name.
         passes: The whole cost.
@@ -86,11 +87,17 @@ class BatteryResult:
     rounding: Tensor
     margin: Tensor
     rows: tuple[AttackResult, ...]
-    inconclusive: tuple[Note, ...]
+    doubts: tuple[Note, ...]
     notes: tuple[Note, ...]
     health: dict[str, float]
     passes: PassCount
     draws: int = 1
+
+    @property
+    def inconclusive(self) -> tuple[Note, ...]:
+        """Why this evidence is weak, empty when it holds."""
+        flags = row_flags([(self.rows, len(self.minimal_eps))])
+        return tuple(dict.fromkeys((*self.doubts, *(flag.sentence for flag in flags))))
 
     @property
     def threat(self) -> ThreatModel:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 
-from audit.adversarial.attack_result import AttackResult
 from audit.adversarial.eot import EOT_SAMPLES
 from audit.adversarial.gradient_diagnostics import gradient_health
 from audit.adversarial.red_flags import RedFlag, flag_if_above
 from audit.adversarial.restarts import is_adversarial
-from audit.adversarial.thresholds import THRESHOLDS
 from audit.core.note import NO_NOTE, Note
 from audit.core.precise import precise
 from audit.core.registry import find
 from audit.core.seeding import Generators
 from audit.core.threat import Norm, ThreatModel
-from audit.core.types import Batch
+from audit.core.types import Batch, Images
 from audit.models.under_test import ModelUnderTest
 
 SAMPLE = 64
 """Examples the controls look at."""
+IMAGES_EXAMINED = 4 * SAMPLE
+"""The first examples, among which those are looked for: classified right."""
 FEW = 8
 """Examples that show whether a model is random, or without gradients, where the controls have run before."""
 
@@ -63,7 +63,7 @@ def run_sanity_checks(
         seed: Root of the random draws.
         logit_noise: What `audit.adversarial.eot.logit_noise` measured.
     """
-    sample = batch.select(torch.arange(min(len(batch), 4 * SAMPLE), device=batch.labels.device))
+    sample = batch.select(torch.arange(min(len(batch), IMAGES_EXAMINED), device=batch.labels.device))
     sample = sample.select((~is_adversarial(model, sample, sample.images)).nonzero().flatten()[:SAMPLE])
     if len(sample) == 0:
         return SanityReport(0, logit_noise=logit_noise)
@@ -91,15 +91,39 @@ def without_checks(model: ModelUnderTest, batch: Batch, logit_noise: float) -> S
     return SanityReport(0, logit_noise=logit_noise, no_gradient_reason=gradient_health(model, few).no_gradient_reason)
 
 
-def battery_red_flags(
-    report: SanityReport, rows: Sequence[AttackResult], total: int, *, iterative: bool = True
-) -> tuple[RedFlag, ...]:
-    """Why the robustness that a battery reports would be weak evidence; empty when it holds.
+def sanity_report(
+    model: ModelUnderTest, batch: Batch, norm: Norm, seed: int, logit_noise: float, *, sanity_checks: bool
+) -> SanityReport:
+    """What a battery must know of a model before its attacks, with the controls where they are wanted.
+
+    Args:
+        model: The model under attack.
+        batch: The examples of the battery, or the first `IMAGES_EXAMINED` of them.
+        norm: The norm of the battery.
+        seed: Root of the random draws.
+        logit_noise: What `audit.adversarial.eot.logit_noise` measured.
+        sanity_checks: Whether to run the controls.
+    """
+    if sanity_checks:
+        return run_sanity_checks(model, batch, norm, seed, logit_noise)
+    return without_checks(model, batch, logit_noise)
+
+
+def images_for_noise(batch: Batch, *, sanity_checks: bool) -> Images:
+    """The images on which a model shows whether it answers at random.
+
+    Args:
+        batch: The examples of the battery.
+        sanity_checks: Whether the controls run too.
+    """
+    return batch.images[: SAMPLE if sanity_checks else FEW]
+
+
+def model_red_flags(report: SanityReport, *, iterative: bool = True) -> tuple[RedFlag, ...]:
+    """Why the robustness that a battery reports would be weak evidence whatever its attacks did; empty when it holds.
 
     Args:
         report: What the controls measured.
-        rows: What each attack did.
-        total: Examples given to the battery.
         iterative: Whether an attack of the battery follows gradients over several steps.
     """
     flags = [
@@ -107,8 +131,6 @@ def battery_red_flags(
         *_blindness(report.health),
         flag_if_above("turned_verdicts", report.flip_rate, wobble=f"{report.logit_noise:.1%}", draws=EOT_SAMPLES),
         _too_robust(report),
-        *_beaten(rows, total),
-        _none_ran(rows),
         flag_if_above("no_iterative_gradient_attack", float(not iterative)),
     ]
     return tuple(flag for flag in flags if flag is not None)
@@ -158,27 +180,3 @@ def _too_robust(report: SanityReport) -> RedFlag | None:
         return None
     chance = report.chance
     return flag_if_above("unbroken_in_grey_box", report.unbroken, limit=chance, chance=f"{chance:.0%}")
-
-
-def _beaten(rows: Sequence[AttackResult], total: int) -> Iterator[RedFlag | None]:
-    """Attacks that see no gradient and yet break what every gradient attack before them left."""
-    guided = any(row.needs == "gradients" and row.tried for row in rows)
-    fewest = THRESHOLDS["gradient_free_breaks"].fewest
-    for row in rows:
-        if not guided or row.needs == "gradients" or not row.tried or row.broke < fewest:
-            continue
-        points = 100 * row.broke / row.tried * row.survivors / total
-        yield flag_if_above(
-            "gradient_free_breaks",
-            points / 100,
-            attack=row.name,
-            broke=row.broke,
-            tried=row.tried,
-            points=f"{points:.1f}",
-        )
-
-
-def _none_ran(rows: Sequence[AttackResult]) -> RedFlag | None:
-    """Raised where every attack says why it did not run."""
-    none = bool(rows) and all(row.reason for row in rows)
-    return flag_if_above("no_attack_ran", float(none), reason=rows[0].reason if none else NO_NOTE)

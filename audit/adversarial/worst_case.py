@@ -74,13 +74,13 @@ class WorstCase:
         return {stored: getattr(self, name) for stored, name in _STORED.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state` gave.
+        """Put back what `state` gave, or a part of it.
 
         Args:
             state: By name.
         """
-        for stored, name in _STORED.items():
-            setattr(self, name, state[stored].to(self.distance.device))
+        for stored in state:
+            setattr(self, _STORED[stored], state[stored].to(self.distance.device, copy=True))
 
     def robust_indices(self, threat: ThreatModel) -> Tensor:
         """Positions of the images not yet broken within `threat`, int64.
@@ -89,18 +89,6 @@ class WorstCase:
             threat: The norm and eps of the ball.
         """
         return (self.distance > radius(threat)).nonzero().flatten()
-
-    def hardest(self, index: Tensor, share: float) -> Tensor:
-        """The images that attacks have come nearest to breaking; at least one.
-
-        Args:
-            index: Positions to choose among, int64.
-            share: How many of them, in (0, 1].
-        """
-        count = max(1, round(share * len(index)))
-        if count >= len(index):
-            return index
-        return index[self.margin[index].argsort(descending=True, stable=True)[:count].sort().values]
 
     def survived(self) -> Tensor:
         """Unbroken at each eps, bool (E, N)."""

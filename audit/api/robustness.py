@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from audit.adversarial.attack_result import AttackResult
-from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery
+from audit.adversarial.batteries import battery_named
+from audit.adversarial.battery import AttackSpec, Battery
+from audit.adversarial.custom_battery import custom_battery
 from audit.adversarial.result import BatteryResult
 from audit.adversarial.run_battery import run_battery
 from audit.adversarial.targets import check_examples
@@ -188,7 +190,7 @@ def _attacked(
         reasons = doubts(model, batch, seed, "attacks")
     outcome = run_battery(model, batch, norm, eps, battery=battery, seed=seed, surrogate=substitute)
     passes = outcome.passes + counter.passes + (surrogate.passes if surrogate else PassCount())
-    return replace(outcome, passes=passes, inconclusive=tuple(dict.fromkeys((*outcome.inconclusive, *reasons))))
+    return replace(outcome, passes=passes, doubts=tuple(dict.fromkeys((*outcome.doubts, *reasons))))
 
 
 def _surrogate(model: ModelUnderTest, batch: Batch, seed: int) -> Surrogate | None:

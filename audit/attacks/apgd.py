@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
@@ -134,11 +135,10 @@ def apgd_t(
         Proposals, float32 (N, C, H, W): the first that broke each example, else the last one.
     """
     classes = ranked_targets(model, batch, targets)
-    ascent: dict[str, Any] = {"loss": dlr_targeted, "aim": single_target, "steps": steps, "give_up": give_up}
+    climb = _apgd(model, threat, loss=dlr_targeted, aim=single_target, steps=steps, give_up=give_up)
 
     def attempt(subset: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        aimed = {"target": classes[index.to(classes.device), number]}
-        return _run_apgd(model, subset, threat, draws, initial_state=aimed, **ascent)
+        return climb(subset, draws, {"target": classes[index.to(classes.device), number]})
 
     return with_restarts(model, batch, generators, attempt, attempts=classes.shape[1])
 
@@ -146,8 +146,10 @@ def apgd_t(
 def _restarted(
     model: ModelUnderTest, batch: Batch, threat: ThreatModel, generators: Generators, restarts: int, **ascent: Any
 ) -> Images:
+    climb = _apgd(model, threat, **ascent)
+
     def attempt(subset: Batch, draws: Generators, number: int, index: Tensor) -> Images:
-        return _run_apgd(model, subset, threat, draws, **ascent)
+        return climb(subset, draws, {})
 
     return with_restarts(model, batch, generators, attempt, attempts=restarts)
 
@@ -164,20 +166,17 @@ GENEROSITY = 1.5
 """How much faster than its recent pace an example is trusted to become."""
 
 
-def _run_apgd(
+def _apgd(
     model: ModelUnderTest,
-    batch: Batch,
     threat: ThreatModel,
-    generators: Generators,
     *,
     loss: Loss,
     steps: int,
     aim: TargetFn = any_goal_class,
-    initial_state: State | None = None,
     give_up: bool = False,
-) -> Images:
-    """One run of Auto-PGD from a random point of the ball (algorithm 1 of Croce and Hein 2020): momentum, and a step
-    that halves where it no longer pays.
+) -> Callable[[Batch, Generators, State], Images]:
+    """Runs of Auto-PGD from random points of the ball (algorithm 1 of Croce and Hein 2020): momentum, and a step that
+    halves where it no longer pays.
 
     Each example has its own step size and returns to its best point when that halves. The checkpoints depend on its own
     age alone, so examples of any age share a batch.
@@ -198,7 +197,10 @@ def _run_apgd(
         hopeless = _hopeless(margins, state, slots.age, steps) if give_up else None
         return StepResult(images, is_adversarial_logits(output.logits, slots.goal), following, hopeless)
 
-    return run_search(model, batch, generators, start=start, step=step, steps=steps, initial_state=initial_state)
+    def climb(batch: Batch, draws: Generators, initial: State) -> Images:
+        return run_search(model, batch, draws, start=start, step=step, steps=steps, initial_state=initial)
+
+    return climb
 
 
 def checkpoints(steps: int) -> list[int]:

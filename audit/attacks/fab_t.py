@@ -62,10 +62,10 @@ def fab_t(
         last one.
     """
     classes = ranked_targets(model, batch, targets)
+    step = boundary_step(model, threat, steps, stop=stop)
 
     def attempt(subset: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         initial_state = {"target": classes[index.to(classes.device), number]}
-        step = boundary_step(model, threat, steps, stop=stop)
         proposals = run_search(
             model, subset, draws, start=from_the_image, step=step, steps=steps, initial_state=initial_state
         )

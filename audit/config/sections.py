@@ -229,10 +229,10 @@ class RunConfig(ConfigTable):
     )
     chunk: int = Field(
         500,
-        ge=16,
+        ge=1,
         le=500,
-        description="images in a cell of attacks at most, so how long a cell takes; a battery that attacks its hardest "
-        "images alone takes them from the cell, so another number is another measurement",
+        description="images in a cell of attacks at most, so how long a cell takes; parts of any size join to the same "
+        "answer",
     )
     engine: Annotated[str, AfterValidator(_engine), Flag("--engine")] = Field(
         "in-process",

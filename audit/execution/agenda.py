@@ -5,8 +5,10 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from graphlib import TopologicalSorter
+from itertools import pairwise
 from typing import Literal
 
 from audit.config import RunConfig
@@ -138,13 +140,17 @@ class Agenda:
         """By cell, what it and the longest chain of cells that wait for it cost; unknown costs count as the largest."""
         costs = {task.cell.key: self._cost(task) for task in self._plan.tasks}
         largest = max((cost for cost in costs.values() if math.isfinite(cost)), default=1.0)
+        waiting = {key: [task.cell.key for task in self._dependents[key]] for key in costs}
+        for number, study in enumerate(self._studies if self._plan.stop != "all" else ()):
+            for step, (done, following) in enumerate(pairwise(study.steps)):
+                turn = f"turn {number} {step}"  # of the following step, which costs nothing itself
+                waiting[turn] = [task.cell.key for task in following]
+                for task in done:
+                    waiting[task.cell.key].append(turn)
         after: dict[str, float] = {}
-        in_turn = self._studies if self._plan.stop != "all" else ()
-        steps = {t.cell.key: following for study in in_turn for t, following in _with_following(study)}
-        for task in sorted(self._plan.tasks, key=lambda task: (-task.wave, -task.examples.start)):
-            waiting = [*self._dependents[task.cell.key], *steps.get(task.cell.key, ())]
-            behind = max((after.get(other.cell.key, 0.0) for other in waiting), default=0.0)
-            after[task.cell.key] = min(costs[task.cell.key], largest) + behind
+        for key in TopologicalSorter(waiting).static_order():
+            behind = max((after[other] for other in waiting[key]), default=0.0)
+            after[key] = min(costs.get(key, 0.0), largest) + behind
         return after
 
     @cached_property
@@ -197,13 +203,6 @@ class Agenda:
         """How far the widest of the intervals that the checks read of a study reaches; infinite without any."""
         read = checked_readings(RunResults(self._plan, evidence), study.study, study.role, self._config)
         return max((reading.reach for reading in read), default=float("inf"))
-
-
-def _with_following(study: StudySteps) -> Iterator[tuple[Task, tuple[Task, ...]]]:
-    """The cells of every step, each with those of the step after it."""
-    for number, step in enumerate(study.steps):
-        following = study.steps[number + 1] if number + 1 < len(study.steps) else ()
-        yield from ((task, following) for task in step)
 
 
 def _gives_verdicts(task: Task) -> bool:

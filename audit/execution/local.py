@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -231,7 +231,7 @@ class LocalExecutor:
 
     def _environment(self, task: Task) -> dict[str, object]:
         model = self._models.get(task.cell.model)
-        layout = {"batch_size": model.layout.batch_size, "channels_last": model.layout.channels_last} if model else {}
+        layout = asdict(model.layout) if model else {}
         versions = {"threads": torch.get_num_threads(), "torch": torch.__version__}
         names = take_nondeterministic_operations()
         loose = {"nondeterministic": list(names)} if names else {}

@@ -2,7 +2,7 @@
 
 The layout is worth 2 to 4 x on a CPU, and a GPU wants the opposite; folding batch norm saves up to a quarter. The
 choice moves floating-point rounding, so it is stored in the user's cache folder (`AUDIT_CACHE_DIR` overrides it): the
-same machine gives the same bytes again.
+same machine gives the same bytes again. On a card replaying the steps of a search from CUDA graphs is timed too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from filelock import FileLock, Timeout
 
 from audit.core.errors import ModelError, SetupError
 from audit.models.batching import ExecutionLayout, set_memory_format
+from audit.models.cuda_graphs import can_record
 from audit.models.losses import margin
+from audit.models.replay_probe import most_replayed
 from audit.models.search_form import folded_form
 from audit.models.under_test import ModelUnderTest
 from audit.storage.cache import cache_folder
@@ -115,7 +117,9 @@ def _fastest(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
     try:
         default = _affordable(model, seconds)
         layout = _compare(model, default, deadline) if time.monotonic() < deadline else default
-        return replace(layout, folded=_folding_pays(model, layout, seconds))
+        layout = replace(layout, folded=_folding_pays(model, layout, seconds))
+        _apply(model, layout)
+        return replace(layout, replayed=most_replayed(model, seconds)) if can_record(model.device) else layout
     finally:
         meter.forwards, meter.backwards = before
 
@@ -134,20 +138,25 @@ def _affordable(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
 
 def _compare(model: ModelUnderTest, default: ExecutionLayout, deadline: float) -> ExecutionLayout:
     best, best_cost = default, _cost(model, default, deadline) / WORTHWHILE
-    for candidate in _candidates(model, default):
-        if time.monotonic() > deadline:
-            break
-        cost = _cost(model, candidate, deadline)
-        if cost < best_cost:
-            best, best_cost = candidate, cost
+    on_cpu = model.device.type == "cpu"
+    for candidates in (_other_batches, _other_format) if on_cpu else (_other_format, _other_batches):
+        for candidate in candidates(model, default if on_cpu else best):
+            if time.monotonic() > deadline:
+                return best
+            cost = _cost(model, candidate, deadline)
+            if cost < best_cost:
+                best, best_cost = candidate, cost
     return best
 
 
-def _candidates(model: ModelUnderTest, default: ExecutionLayout) -> Iterator[ExecutionLayout]:
+def _other_batches(model: ModelUnderTest, layout: ExecutionLayout) -> Iterator[ExecutionLayout]:
     for size in _batches_on_a_card(model) if model.device.type == "cuda" else _sizes(model.device):
-        yield ExecutionLayout(default.channels_last, size)
-    if default.channels_last:
-        yield ExecutionLayout(False, default.batch_size)
+        yield ExecutionLayout(layout.channels_last, size)
+
+
+def _other_format(model: ModelUnderTest, layout: ExecutionLayout) -> Iterator[ExecutionLayout]:
+    if layout.channels_last:
+        yield ExecutionLayout(False, layout.batch_size)
 
 
 def _sizes(device: torch.device) -> tuple[int, ...]:
@@ -222,11 +231,12 @@ def _signature(model: ModelUnderTest) -> str:
 def _read_cached(path: Path) -> ExecutionLayout | None:
     try:
         stored = json.loads(path.read_text())
-        layout = ExecutionLayout(stored["channels_last"], stored["batch_size"], stored["folded"])
-    except (OSError, ValueError, TypeError, KeyError):
+        replayed = stored.get("replayed", 0)  # versions before it wrote none
+        layout = ExecutionLayout(stored["channels_last"], stored["batch_size"], stored["folded"], replayed)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     kinds = tuple(map(type, astuple(layout)))
-    return layout if kinds == (bool, int, bool) else None
+    return layout if kinds == (bool, int, bool, int) else None
 
 
 def _write_cached(path: Path, layout: ExecutionLayout) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -34,11 +35,24 @@ class ExecutionLayout:
         channels_last: Whether images and weights lie in memory with the channels last.
         batch_size: Examples in a forward.
         folded: Whether searches ask a copy whose batch norm is folded (see `audit.models.search_form`).
+        replayed: The most images of a search whose steps are replayed from CUDA graphs (see
+            `audit.models.replayed_steps`); 0 where all are taken plainly.
     """
 
     channels_last: bool = True
     batch_size: int = 128
     folded: bool = False
+    replayed: int = 0
+    whole = False  # no field: nothing that is chosen or stored
+
+    @contextmanager
+    def whole_batches(self) -> Iterator[None]:
+        """A block in which no batch is halved: where memory runs out that is raised."""
+        before, self.whole = self.whole, True
+        try:
+            yield
+        finally:
+            self.whole = before
 
     @classmethod
     def default(cls, device: torch.device, *, channels_last: bool = True, largest: int = 0) -> ExecutionLayout:
@@ -83,7 +97,7 @@ def set_memory_format(net: nn.Module, *, channels_last: bool) -> None:
 
 
 def in_batches(total: int, layout: ExecutionLayout, compute: Callable[[slice], _T]) -> Iterator[_T]:
-    """Call a function on slices of range(total), halving the batch size when memory runs out.
+    """Call a function on slices of range(total), halving the batch size when memory runs out, see `whole_batches` too.
 
     Args:
         total: Number of examples.
@@ -99,7 +113,7 @@ def in_batches(total: int, layout: ExecutionLayout, compute: Callable[[slice], _
         try:
             answer = compute(slice(start, stop))
         except (RuntimeError, MemoryError) as fault:
-            if not is_out_of_memory(fault):
+            if layout.whole or not is_out_of_memory(fault):
                 raise
             layout.halve()
             continue

@@ -85,9 +85,14 @@ class GradientPoint:
         if self == AT_THE_IMAGE:
             return images
         with torch.no_grad():
-            low, high = (images.new_tensor(bound).view(1, -1, 1, 1) for bound in (self.low, self.high))
+            low, high = (_by_channel(bound, images) for bound in (self.low, self.high))
             move = (images + self.shift).clamp(low, high) - images
         return images + move
+
+
+def _by_channel(values: tuple[float, ...], images: Images) -> Tensor:
+    """One number, or one a channel, (1, 1 or C, 1, 1), filled in where it lies: a copy would wait for the device."""
+    return torch.stack([images.new_full((), value) for value in values]).view(1, -1, 1, 1)
 
 
 AT_THE_IMAGE = GradientPoint()

@@ -7,13 +7,14 @@ attack that follows: so the cost is the share of images that reaches each attack
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from audit.adversarial.attack_result import AttackResult
-from audit.adversarial.batteries import AttackSpec, Battery
-from audit.adversarial.sanity import SAMPLE
+from audit.adversarial.battery import AttackSpec, Battery
+from audit.adversarial.battery_schedule import battery_schedule
+from audit.adversarial.sanity import IMAGES_EXAMINED, SAMPLE
 from audit.core.pass_count import PassCount
 
 VERIFIER_FORWARDS = 2
@@ -99,7 +100,7 @@ class BatteryOutcomes:
         for row in (row for part in parts for row in part.rows):
             key = (row.name, row.eps, repr(sorted(row.settings.items())))
             earlier = summed.get(key)
-            summed[key] = row if earlier is None else _sum(earlier, row)
+            summed[key] = row if earlier is None else earlier.plus(row)
         images, right = sum(part.images for part in parts), sum(part.right for part in parts)
         return cls(images, right, tuple(summed.values()), parts[0].unseen, draws=max(part.draws for part in parts))
 
@@ -139,32 +140,40 @@ class BatteryRequest:
     norm: str
 
 
-def expected_battery_passes(request: BatteryRequest, outcomes: BatteryOutcomes) -> tuple[PassCount, float] | None:
+def expected_battery_passes(
+    request: BatteryRequest, outcomes: BatteryOutcomes, runs: tuple[int, int] | None = None
+) -> tuple[PassCount, float] | None:
     """What the attacks of a battery are expected to cost, without what runs before and after them.
 
     Args:
         request: The battery and its images.
         outcomes: What attacks did to other images of the model.
+        runs: Of some of its runs alone: position in the schedule of the first, and that after the last; None for all.
 
     Returns:
         The passes of all images, and the number of images broken; None where an attack that was never seen declares no
         cost.
     """
+    schedule = battery_schedule(request.battery, sorted(request.eps), request.headline)
+    first, last = runs or (0, len(schedule))
     alive = request.images * outcomes.right / max(1, outcomes.images)
-    started, forwards, backwards = alive, 0.0, 0.0
-    for eps in sorted(request.eps):
-        goal = started * _interpolated(outcomes.survival, eps / request.usual) if outcomes.survival else None
-        for entry in _schedule(request, eps):
-            tried = min(alive, entry.control_sample) if entry.control_sample else alive * entry.hardest_fraction
-            each = _each(entry, eps, request, outcomes)
-            if each is None:
-                return None
+    started, broken, forwards, backwards = alive, 0.0, 0.0, 0.0
+    for number, run in enumerate(schedule[:last]):
+        entry, before = run.entry, alive
+        if request.norm not in entry.method.facts["norms"]:
+            continue
+        tried = min(alive, entry.control_sample) if entry.control_sample else alive * entry.hardest_fraction
+        each = _each(entry, run.at, request, outcomes)
+        if each is None:
+            return None
+        alive -= tried * each[2]
+        if outcomes.survival and not entry.control_sample:
+            alive = min(alive, started * _interpolated(outcomes.survival, run.at / request.usual))
+        if number >= first:
             forwards += tried * each[0]
             backwards += tried * each[1]
-            alive -= tried * each[2]
-            if goal is not None and not entry.control_sample:
-                alive = min(alive, goal)
-    return PassCount(round(forwards), round(backwards)), started - alive
+            broken += before - alive
+    return PassCount(round(forwards), round(backwards)), broken
 
 
 def before_and_after(images: int, broken: float, refine_steps: int, *, sanity_checks: bool = True) -> PassCount:
@@ -177,7 +186,7 @@ def before_and_after(images: int, broken: float, refine_steps: int, *, sanity_ch
         sanity_checks: Whether the battery is checked itself, as in the first cell of a sequence.
     """
     checked = min(images, SAMPLE) if sanity_checks else 0
-    looked_at = min(images, 4 * SAMPLE) if sanity_checks else 0
+    looked_at = min(images, IMAGES_EXAMINED) if sanity_checks else 0
     forwards = images + looked_at + checked * USUAL_SANITY_CHECKS.forwards + broken * (refine_steps + VERIFIER_FORWARDS)
     return PassCount(round(forwards), checked * USUAL_SANITY_CHECKS.backwards)
 
@@ -209,19 +218,6 @@ def most_battery_passes(
         times = 1 if entry.control_sample or method.facts["minimal"] else eps
         total += PassCount(times * (passes.forwards + VERIFIER_FORWARDS), times * passes.backwards)
     return total + PassCount(battery.refine_steps, 0)
-
-
-def _schedule(request: BatteryRequest, eps: float) -> Iterator[AttackSpec]:
-    """The attacks that run at an eps, as `audit.adversarial.run_battery` schedules them."""
-    for entry in request.battery.entries:
-        if request.norm not in entry.method.facts["norms"]:
-            continue
-        if entry.control_sample:
-            due = eps == request.headline
-        else:
-            due = not entry.method.facts["minimal"] or eps == min(request.eps)
-        if due:
-            yield entry
 
 
 def _each(
@@ -261,8 +257,3 @@ def _interpolated(survival: Mapping[float, float], ratio: float) -> float:
             weight = (ratio - low) / (high - low)
             return (1 - weight) * survival[low] + weight * survival[high]
     return survival[known[-1]]
-
-
-def _sum(first: AttackResult, second: AttackResult) -> AttackResult:
-    names = ("survivors", "tried", "broke", "faults", "forwards", "backwards")
-    return first.model_copy(update={name: getattr(first, name) + getattr(second, name) for name in names})

@@ -9,7 +9,9 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery, require_norm
+from audit.adversarial.batteries import battery_named
+from audit.adversarial.battery import AttackSpec, Battery, require_norm
+from audit.adversarial.custom_battery import custom_battery
 from audit.config import RunConfig
 from audit.core.cell import Cell
 from audit.core.errors import SetupError
@@ -95,20 +97,20 @@ class PlanBuilder:
         total = min(examples, self.identity.test_examples)
         return [Slice("test", start, min(start + size, total)) for start in range(0, total, size)]
 
-    def growing_chunks(self, study: str, examples: int, size: int | None = None) -> list[Slice]:
+    def growing_chunks(self, study: str, examples: int, size: int = EXAMPLES_PER_CELL) -> list[Slice]:
         """Split the first examples of the audit order into steps, after each of which the study may stop.
 
         The first holds what other topics read of it (`Topic.first_images`), and from step to step the examples so far
-        grow by a half. Under the rule "all" there are as many in each.
+        grow by a half. Under the rule "all" there are as many in each. How many are in a cell has no part in it.
 
         Args:
             study: Name of the study.
             examples: How many, at most; fewer where the test set is smaller.
-            size: Most examples in a step; those of the configuration by default.
+            size: Most examples in a step.
         """
         keys = (topic.first_images[study] for topic in topics() if study in topic.first_images)
         read = max((int(operator.attrgetter(key)(self.config)) for key in keys), default=0)
-        total, stops, size = min(examples, self.identity.test_examples), [0], size or self.config.chunk
+        total, stops = min(examples, self.identity.test_examples), [0]
         first = max(size, min(read, EXAMPLES_PER_CELL))
         if self.config.stop == "all":
             rest = range(first, total, size)

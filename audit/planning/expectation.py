@@ -109,10 +109,18 @@ def expect_cost(task: Task, identity: RunIdentity, experience: Experience) -> Ta
         passes = experience.passes_like(task) or max_task_passes(task, identity)
     if passes is None:
         return None
+    passes = _no_more(passes, max_task_passes(task, identity, experience.draws))
     seconds = experience.seconds(task, passes)
     if task.cell.study in MODEL_STUDIES:
         seconds = min(seconds, time_budget_of(task))
     return TaskCost(passes, seconds, basis)
+
+
+def _no_more(passes: PassCount, most: PassCount | None) -> PassCount:
+    """What is expected, and no more than can be: cells like it may have paid for a few images what is paid once."""
+    if most is None:
+        return passes
+    return PassCount(min(passes.forwards, most.forwards), min(passes.backwards, most.backwards))
 
 
 def most_seconds(tasks: Iterable[Task], identity: RunIdentity, experience: Experience) -> float:

@@ -62,5 +62,5 @@ def _after_the_end(steps: StudySteps, rule: StopRule, config: RunConfig, experie
         if ended:
             yield from (task.cell.key for task in step)
             continue
-        reading: ForeseenReading = foreseen(step[0], config, experience)
+        reading: ForeseenReading = foreseen(step[-1], config, experience)
         ended = reading.ends(rule)

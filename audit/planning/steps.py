@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from audit.core.topic import topics
+from audit.core.topic import topic_of, topics
 from audit.planning.plan import AuditPlan, Task
 
 
@@ -15,7 +16,8 @@ class StudySteps:
     Attributes:
         study: Name of the study.
         role: Role of the model.
-        steps: The cells of each step, whose examples go on where those of the step before end.
+        steps: The cells of each step, whose examples go on where those of the step before end; the parts that they are
+            joined from come before them.
     """
 
     study: str
@@ -41,12 +43,27 @@ def study_steps(plan: AuditPlan) -> tuple[StudySteps, ...]:
     """
     sequential = {study for topic in topics() for study in topic.sequential}
     groups: dict[tuple[str, str], dict[int, list[Task]]] = {}
+    tasks = {task.cell.key: task for task in plan.tasks}
     for task in plan.tasks:
         if task.cell.study in sequential:
             steps = groups.setdefault((task.cell.study, task.role), {})
-            steps.setdefault(task.examples.start, []).append(task)
+            steps.setdefault(task.examples.start, []).extend([*_parts(task, tasks), task])
     return tuple(
         StudySteps(study, role, tuple(tuple(steps[start]) for start in sorted(steps)))
         for (study, role), steps in groups.items()
         if len(steps) > 1
     )
+
+
+def _parts(task: Task, tasks: Mapping[str, Task]) -> list[Task]:
+    """The cells of its own topic that a cell is joined from, each after those it reads."""
+    topic = topic_of(task.cell.study)
+    own = topic.studies if topic else {}
+    read: dict[str, Task] = {}
+    waiting = [task]
+    while waiting:
+        for key in waiting.pop().needs - read.keys():
+            if key in tasks and tasks[key].cell.study in own:
+                read[key] = tasks[key]
+                waiting.append(tasks[key])
+    return sorted(read.values(), key=lambda part: (part.wave, part.examples.start, part.cell.study))

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from audit.adversarial.attack_result import AttackResult
-from audit.adversarial.batteries import AttackSpec, Battery, battery_of_cell
+from audit.adversarial.batteries import battery_of_cell
+from audit.adversarial.battery import AttackSpec, Battery
 from audit.adversarial.run_battery import run_battery
 from audit.core.errors import AuditError, Interrupted
 from audit.core.types import Batch, PassCount

@@ -46,7 +46,7 @@ def collect_metadata(setup: RunSetup, results: RunResults) -> RunMetadata:
         models=_models(setup, results),
         gallery=_pixels(setup, order[: min(config.report.gallery, len(explained_examples(config, len(order))))]),
         ids=tuple(dataset.test.ids[i] for i in order),
-        notes=(*dataset.notes, *_determinism_notes(results)),
+        notes=(*dataset.notes, *_determinism_notes(results), *_replay_notes(results)),
         environment=_environment(setup),
         trusted=setup.trusted,
         commands=section_commands(setup.requested or config, setup.subject.task),
@@ -117,6 +117,19 @@ def _determinism_notes(results: RunResults) -> tuple[Note, ...]:
         "nondeterministic_kernels",
         "{names}: no deterministic kernel on this device, so another run may differ in the last digits.",
         names=", ".join(sorted(found)),
+    )
+    return (said,)
+
+
+def _replay_notes(results: RunResults) -> tuple[Note, ...]:
+    """That searches ran from recordings, on a card where that pays (see `audit.models.replayed_steps`)."""
+    most = max((e.environment.get("replayed", 0) for e in results.evidence.values()), default=0)
+    if not most:
+        return ()
+    said = note(
+        "replayed_steps",
+        "Steps of attacks on up to {images} images at once were replayed from CUDA graphs; what judges was not.",
+        images=most,
     )
     return (said,)
 

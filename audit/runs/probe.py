@@ -20,6 +20,7 @@ from audit.execution.stored_model import trained_detector, trained_model
 from audit.models.detectors.form import DetectorForm
 from audit.models.detectors.under_test import DetectorUnderTest
 from audit.planning.build import build_plan
+from audit.planning.builder import EXAMPLES_PER_CELL
 from audit.planning.cost import max_task_passes
 from audit.planning.experience import CellCost, Experience
 from audit.planning.plan import CALIBRATION_SPLIT, MODEL_STUDIES, AuditPlan, Slice, Task
@@ -155,6 +156,7 @@ class _Prober:
             update={
                 "hardening": config.hardening.model_copy(update=off),
                 "compression": config.compression.model_copy(update=off),
+                "chunk": EXAMPLES_PER_CELL,
             }
         )
         identity = replace(self.setup.subject, test_examples=images, loaded=self.timed)

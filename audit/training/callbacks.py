@@ -24,6 +24,9 @@ log = logging.getLogger("audit")
 _TABLES = {"standard": "training", "hardened": "hardening", "compressed": "compression"}
 """By role the table of the configuration that its training reads."""
 
+STEPS_BETWEEN_CHECKS = 20
+"""Reading the loss from the device and asking whether to stop waits for the device, so it is done this rarely."""
+
 TrainingHistory = Sequence[Mapping[str, Any]]
 """One row an epoch, as `TrainingState.history` has them."""
 
@@ -117,10 +120,11 @@ class TrainingCallbacks:
         Raises:
             TrainingDiverged: When one is not finite; the message names the step, the rate and the last checkpoint.
         """
-        finite = torch.isfinite(torch.stack(state.losses)).tolist() if state.losses else []
+        recent = state.losses[-STEPS_BETWEEN_CHECKS:]  # those before were looked at
+        finite = torch.isfinite(torch.stack(recent)).tolist() if recent else []
         if all(finite):
             return
-        step = state.epoch * setup.steps_per_epoch + finite.index(False)
+        step = state.epoch * setup.steps_per_epoch + len(state.losses) - len(recent) + finite.index(False)
         rate = setup.settings.learning_rate * rate_factor(setup.settings.schedule, step / state.total_steps(setup))
         checkpoint = "no checkpoint was reached"
         if state.epoch:

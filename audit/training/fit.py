@@ -40,8 +40,9 @@ def fit(
     """Train a net and give the weights of its best epoch.
 
     The best epoch is that of highest accuracy on held-out images, under attack for adversarial recipes: the last often
-    is not the best (robust overfitting, Rice et al. 2020, arXiv:2002.11569). Killed and called again with the same
-    `callbacks.scratch`, it ends in the same weights, bit for bit on one device.
+    is not the best (robust overfitting, Rice et al. 2020, arXiv:2002.11569). Where the learning rate has fallen to zero
+    the last is kept unless another is better by more than the standard error (see `selection_error`). Killed and called
+    again with the same `callbacks.scratch`, it ends in the same weights, bit for bit on one device.
 
     Args:
         module: The net, trained in place.

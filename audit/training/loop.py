@@ -20,12 +20,13 @@ from audit.models.module_copy import copy_module
 from audit.models.precision import ieee_float32
 from audit.training.around_net import compiled, dropout_before_head
 from audit.training.awp import adversarial_weight_perturbation
-from audit.training.callbacks import TrainingCallbacks
+from audit.training.callbacks import STEPS_BETWEEN_CHECKS, TrainingCallbacks
 from audit.training.detection import DetectionModule, DetectionValidator
 from audit.training.distributed import WorkerGroup
 from audit.training.epochs import affordable_epochs, recover_from_overfitting, seconds_of, stop_early
 from audit.training.memory import fitting
 from audit.training.optimisation import (
+    ENDS_AT_ZERO,
     ModelEma,
     clip_gradient,
     make_optimizer,
@@ -41,10 +42,7 @@ from audit.training.step import Objective, StepOutput
 from audit.training.training_data import TrainingData
 from audit.training.training_module import TrainingModule
 from audit.training.transfer import frozen_backbone, parameter_groups
-from audit.training.validation import Validator
-
-_STEPS_BETWEEN_CHECKS = 20
-"""Reading the loss from the device and asking whether to stop waits for the device, so it is done this rarely."""
+from audit.training.validation import Validator, selection_error, selection_score
 
 
 def run_training(
@@ -159,7 +157,7 @@ def _epoch(setup: TrainingSetup, state: TrainingState, callbacks: TrainingCallba
     state.net.train()
     with frozen_backbone(state.net.net, state.epoch < setup.settings.frozen_epochs):
         for number in range(state.step, setup.steps_per_epoch):
-            if number % _STEPS_BETWEEN_CHECKS == 0:
+            if number % STEPS_BETWEEN_CHECKS == 0:
                 callbacks.on_step(setup, state)
             rows = slice(number * size, (number + 1) * size)
             _train_step(setup, state, {share: order[rows] for share, order in orders.items()})
@@ -242,11 +240,23 @@ def _batch_accuracy(output: StepOutput, labels: Tensor) -> Tensor:
 def _close_epoch(setup: TrainingSetup, state: TrainingState, started: float) -> None:
     row = _validate(setup, state)
     state.history.append(row)
-    state.update_best(row)
+    state.update_best(row, _selection_error(setup, state))
     state.seconds.append(setup.workers.from_rank0(lambda: time.monotonic() - started))
     state.epoch, state.step, state.losses, state.correct = state.epoch + 1, 0, [], None
     recover_from_overfitting(setup, state)
     stop_early(setup, state)
+
+
+def _selection_error(setup: TrainingSetup, state: TrainingState) -> float:
+    """By how much the last epoch may be below the best and is kept: not at all where its rate is not zero.
+
+    Nor where the share is of proofs, which no sample of attacks blurs, or the score is mAP.
+    """
+    exact = setup.detects or setup.recipe.facts.get("proves")
+    if exact or state.epoch + 1 < state.epochs or setup.settings.schedule not in ENDS_AT_ZERO:
+        return 0.0
+    images = setup.data.held_out_count if setup.threat is None else setup.data.attacked_count
+    return selection_error(max(selection_score(row)[0] for row in state.history), images)
 
 
 def _validate(setup: TrainingSetup, state: TrainingState) -> dict[str, Any]:

@@ -27,6 +27,8 @@ _FUSED = {"adam", "adamw", "sgd"}
 
 WARM_UP = 0.25
 """Share of the training in which the one-cycle schedule rises."""
+ENDS_AT_ZERO: tuple[Schedule, ...] = ("one-cycle", "cosine")
+"""Schedules whose learning rate falls to 0."""
 _INITIAL_FACTOR = 0.04
 _STEPS = ((0.5, 1.0), (0.75, 0.1), (math.inf, 0.01))
 

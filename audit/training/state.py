@@ -36,7 +36,7 @@ class TrainingResult:
     Attributes:
         weights: The state dict of the best epoch, float32 on the CPU.
         history: One row an epoch: its number from 1, recipe, loss, accuracies in [0, 1] and learning rate.
-        kept_epoch: The best epoch, from 1.
+        kept_epoch: The epoch that was kept, from 1.
         passes: What the training cost, in examples.
         seconds: The time each epoch took.
         mean: Mean of each channel that images were normalised with, in units of [0, 1].
@@ -136,13 +136,16 @@ class TrainingState:
         scores = [selection_score(row) for row in self.history]
         return len(scores) - 1 - scores.index(max(scores))
 
-    def update_best(self, row: dict[str, Any]) -> None:
+    def update_best(self, row: dict[str, Any], error: float = 0.0) -> None:
         """Keep the present weights when the newest epoch is at least as good as the best before.
 
         Args:
             row: The newest row of the history.
+            error: How much less the share that chooses may be for all that, in [0, 1], as `selection_error` says.
         """
-        if not self.best_epoch or selection_score(row) >= selection_score(self.history[self.best_epoch - 1]):
+        newest = selection_score(row)
+        best = selection_score(self.history[self.best_epoch - 1]) if self.best_epoch else newest
+        if newest >= best or (error > 0 and newest[0] >= best[0] - error):
             self.best_epoch = row["epoch"]
             self.best_weights = self.evaluated_weights()
 

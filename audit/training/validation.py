@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -92,6 +93,20 @@ def selection_score(scores: dict[str, float]) -> tuple[float, float]:
     return first, clean
 
 
+def selection_error(best: float, images: int) -> float:
+    """The standard error of the share that chooses among epochs.
+
+    The one-standard-error rule (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3): what is not
+    told apart by the error of the estimate is chosen by what is known beforehand. Here that is the last epoch of a
+    schedule that ends at a learning rate of zero: its weights have stopped to move, those of an epoch before have not.
+
+    Args:
+        best: The highest share so far, in [0, 1].
+        images: Number of images that it is a share of.
+    """
+    return math.sqrt(best * (1 - best) / images)
+
+
 def count_under_pgd(
     net: nn.Module,
     batch: Batch,
@@ -129,16 +144,16 @@ def _count_robust(
     step_size: float,
 ) -> int:
     origin, labels = batch.images, batch.labels
-    correct = _is_correct(net, origin, labels)
-    origin, labels = origin[correct], labels[correct]
-    images = threat.random_start(origin, generators.select(correct))
+    right = _is_correct(net, origin, labels).nonzero().flatten()  # indices: each mask would wait for the device
+    origin, labels = origin[right], labels[right]
+    images = threat.random_start(origin, generators.select(right))
     for _ in range(steps):
         if len(images) == 0:
             return 0
         logits, gradient = gradient_of(net, images, partial(_losses, loss, labels))
         images = projected_step(images, origin, gradient, threat, step_size, direction="unconstrained")
-        correct = logits.argmax(1) == labels
-        images, origin, labels = images[correct], origin[correct], labels[correct]
+        right = (logits.argmax(1) == labels).nonzero().flatten()
+        images, origin, labels = images[right], origin[right], labels[right]
     return int(_is_correct(net, images, labels).sum()) if len(images) else 0
 
 

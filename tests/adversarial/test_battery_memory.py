@@ -37,7 +37,7 @@ def starved(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
             patched.setattr(Tensor, "clone", held)
             return propose(*args)
 
-    for module in ("audit.adversarial.run_battery", "audit.api.attacking"):
+    for module in ("audit.adversarial.battery_run", "audit.api.attacking"):
         monkeypatch.setattr(f"{module}.propose", hungry)
     return raised
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from attack_models import tiny_net
 
-from audit.adversarial.batteries import BATTERIES, AttackSpec, Battery
+from audit.adversarial.batteries import BATTERIES
+from audit.adversarial.battery import AttackSpec, Battery
+from audit.adversarial.chosen_images import chosen_images
 from audit.adversarial.run_battery import run_battery
-from audit.adversarial.worst_case import WorstCase
 from audit.core.registry import find
-from audit.core.threat import ThreatModel
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
 
@@ -45,14 +45,12 @@ def test_autoattack_is_the_published_protocol() -> None:
     assert all(entry.hardest_fraction == 1 and not entry.control_sample for entry in BATTERIES["autoattack"].entries)
 
 
-def test_the_closest_are_those_with_the_largest_margin(model: ModelUnderTest, batch: Batch) -> None:
-    threat = ThreatModel("linf", 0.1)
-    worst_case = WorstCase(model, batch, (threat,), ("clean",), threat)
-    worst_case.margin = torch.arange(20.0).flip(0)
-    index = torch.tensor([1, 4, 8, 15])
-    assert worst_case.hardest(index, 0.5).tolist() == [1, 4]
-    assert worst_case.hardest(index, 1.0).tolist() == [1, 4, 8, 15]
-    assert worst_case.hardest(index[:0], 0.5).tolist() == []
+def test_the_closest_are_those_with_the_largest_margin() -> None:
+    ids, margin, index = [str(i) for i in range(20)], torch.arange(20.0).flip(0), torch.tensor([1, 4, 8, 15])
+    half, all_of_them = (AttackSpec("pgd", hardest_fraction=share) for share in (0.5, 1.0))
+    assert chosen_images(half, index, margin, ids, 0).tolist() == [1, 4]
+    assert chosen_images(all_of_them, index, margin, ids, 0).tolist() == [1, 4, 8, 15]
+    assert chosen_images(half, index[:0], margin, ids, 0).tolist() == []
 
 
 def test_a_focused_entry_and_a_control_see_only_their_share(model: ModelUnderTest, batch: Batch) -> None:

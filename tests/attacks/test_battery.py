@@ -10,9 +10,10 @@ from attack_models import tiny_net
 from torch import Tensor, nn
 
 from audit.adversarial.attack_result import AttackResult
-from audit.adversarial.batteries import BATTERIES, AttackSpec, Battery
+from audit.adversarial.batteries import BATTERIES
+from audit.adversarial.battery import AttackSpec, Battery
+from audit.adversarial.row_flags import row_flags
 from audit.adversarial.run_battery import run_battery
-from audit.adversarial.sanity import SanityReport, battery_red_flags
 from audit.core.errors import DataError, Interrupted, UsageError
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch
@@ -225,9 +226,9 @@ def test_an_honest_model_raises_no_doubt(cnn_model: ModelUnderTest, noise_batch:
 def test_a_blind_attack_that_beats_the_guided_ones_is_a_doubt() -> None:
     guided = AttackResult(name="pgd", attack="pgd", needs="gradients", survivors=100, tried=100, broke=20)
     blind = AttackResult(name="square", attack="square", needs="scores", survivors=80, tried=40, broke=4)
-    (flag,) = battery_red_flags(SanityReport(0), [guided, blind], 100)
+    (flag,) = row_flags([([guided, blind], 100)])
     assert "square" in str(flag.sentence) and "8.0 points" in str(flag.sentence) and flag.limit < flag.value
-    assert battery_red_flags(SanityReport(0), [guided, blind.model_copy(update={"broke": 1})], 1000) == ()
+    assert row_flags([([guided, blind.model_copy(update={"broke": 1})], 1000)]) == ()
 
 
 def test_two_classes_with_dlr_say_so(linear_model: ModelUnderTest) -> None:
@@ -242,9 +243,9 @@ def test_pieces_change_nothing_but_the_memory(
     cnn_model: ModelUnderTest, noise_batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run_battery(cnn_model, noise_batch, "linf", EPS)
-    monkeypatch.setattr("audit.adversarial.run_battery.WINDOWS", 1)
-    monkeypatch.setattr("audit.adversarial.run_battery.PIXELS", 1)
-    monkeypatch.setattr("audit.adversarial.run_battery.tune_execution", lambda model: None)
+    monkeypatch.setattr("audit.adversarial.battery_run.WINDOWS", 1)
+    monkeypatch.setattr("audit.adversarial.battery_run.PIXELS", 1)
+    monkeypatch.setattr("audit.adversarial.battery_job.tune_execution", lambda model: None)
     cnn_model.layout.batch_size = 5
     pieces = run_battery(cnn_model, noise_batch, "linf", EPS)
     assert torch.equal(pieces.survived, whole.survived)

@@ -12,7 +12,8 @@ import torch
 from attack_models import tiny_net
 from torch import nn
 
-from audit.adversarial.batteries import BATTERIES, AttackSpec, Battery
+from audit.adversarial.batteries import BATTERIES
+from audit.adversarial.battery import AttackSpec, Battery
 from audit.adversarial.result import BatteryResult
 from audit.adversarial.run_battery import run_battery
 from audit.core.errors import Interrupted

@@ -10,13 +10,9 @@ import pytest
 import torch
 from attack_settings import EVERY, QUICKER
 
-from audit.adversarial.batteries import (
-    BATTERIES,
-    AttackSpec,
-    battery_named,
-    battery_of_cell,
-    custom_battery,
-)
+from audit.adversarial.batteries import BATTERIES, battery_named, battery_of_cell
+from audit.adversarial.battery import AttackSpec
+from audit.adversarial.custom_battery import custom_battery
 from audit.adversarial.run_battery import run_battery
 from audit.adversarial.verify import verify
 from audit.core.errors import UsageError

@@ -7,7 +7,8 @@ import torch
 from attack_models import tiny_net
 
 import audit
-from audit.adversarial.batteries import BATTERIES, AttackSpec, Battery
+from audit.adversarial.batteries import BATTERIES
+from audit.adversarial.battery import AttackSpec, Battery
 from audit.adversarial.run_battery import run_battery
 from audit.attacks.mi_fgsm import mi_fgsm
 from audit.core.seeding import Generators

@@ -100,7 +100,8 @@ class PaperPool:
 
 def kind_of(cell: Cell) -> tuple[Any, ...]:
     """Cells of one kind take as long an image."""
-    return cell.study, cell.method, cell.settings.get("sanity_checks", True), bool(cell.threat)
+    part = str(cell.settings.get("runs")), "chunk" in cell.settings
+    return cell.study, cell.method, cell.settings.get("sanity_checks", True), bool(cell.threat), *part
 
 
 def amount(cell: Cell, images: int) -> float:

@@ -2,7 +2,7 @@
 
 It prints a table for `samples/benchmarks.md`. Without an NVIDIA card everything here is skipped. `AUDIT_CARD=cpu` in
 front rehearses the whole of it on the processor: every line runs, with a stand-in where a card would be asked (memory
-that runs out, a clock that waits for kernels), and what only a card can show is not asserted.
+that runs out, a clock that waits for kernels, CUDA graphs), and what only a card can show is not asserted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,23 +20,28 @@ from torch import Tensor, nn
 
 import audit
 from audit.config import TrainingConfig, load_config
+from audit.core.ascent import projected_step
 from audit.core.registry import find
 from audit.core.seeding import Generators
-from audit.core.threat import ThreatModel
+from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch
 from audit.models.architecture import build
+from audit.models.autotune import tune_execution
+from audit.models.cuda_graphs import CudaGraphs, can_record, refused_waits
 from audit.models.losses import margin
 from audit.models.normalised_model import NormalisedModel
 from audit.models.precision import device_facts, ieee_float32
 from audit.models.under_test import ModelUnderTest
 from audit.runs.pipeline import run_audit
 from audit.training.fit import fit
+from tests.graphs_on_tape import Tape
 
 CARD = torch.device(os.environ.get("AUDIT_CARD", "cuda:0"))
 MISSING = CARD.type == "cuda" and not torch.cuda.is_available()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(MISSING, reason="no CUDA device")]
 ON_CARD = CARD.type == "cuda"
 _T = TypeVar("_T")
+LINF = ThreatModel("linf", 4 / 255)
 SHAPE = (3, 32, 32)
 NAMES = tuple(f"class {number}" for number in range(10))
 QUICK = {
@@ -80,10 +85,10 @@ def batch_for(model: ModelUnderTest, count: int) -> Batch:
     return Batch(pixels, model.predictions(pixels), tuple(map(str, range(count))))
 
 
-def attack(name: str, model: ModelUnderTest, batch: Batch, **settings: object) -> Tensor:
+def attack(name: str, model: ModelUnderTest, batch: Batch, threat: ThreatModel = LINF, **settings: object) -> Tensor:
     draws = Generators.of(batch.ids, seed=0, purpose="gpu", device=model.device)
     method = find("attack", name)
-    return method.function(model, batch, ThreatModel("linf", 4 / 255), draws, **method.settings(settings))
+    return method.function(model, batch, threat, draws, **method.settings(settings))
 
 
 def synchronize() -> None:
@@ -123,17 +128,31 @@ def memory_of(size: float, *, most: int) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One entry for each recording of a step that is made; in a rehearsal they are made on a tape."""
+    if not ON_CARD:
+        Tape.install(monkeypatch)
+    elif not can_record(CARD):
+        pytest.skip("this torch does not record safely")
+    made: list[str] = []
+    graphs = CudaGraphs if ON_CARD else Tape
+    record = graphs.record
+
+    def counted(self: CudaGraphs | Tape, run: Callable[[], object]) -> Callable[[], None]:
+        replay = record(self, run)  # type: ignore[arg-type]
+        made.append("recorded")
+        return replay
+
+    monkeypatch.setattr(graphs, "record", counted)
+    return made
+
+
 @contextmanager
 def no_waits() -> Iterator[None]:
     """Within it a wait for the card raises."""
-    if not ON_CARD:
+    with refused_waits() if ON_CARD else nullcontext():
         yield
-        return
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_logits_are_float32_and_without_the_pin_they_are_not(table: list[str]) -> None:
@@ -269,21 +288,67 @@ def test_recurrent_nets_give_gradients_in_eval_mode() -> None:
     assert bool(model.loss_gradient(images(4), goal, margin).gradient.any())
 
 
-def test_a_search_does_not_wait_for_the_card_between_its_releases() -> None:
-    model = model_on(CARD)
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_search_does_not_wait_for_the_card_between_its_releases(norm: Norm) -> None:
+    model, threat = model_on(CARD), ThreatModel(norm, 0.5)
     batch = batch_for(model, 16)
     goal = batch.target_mask(10).to(CARD)
-    model.loss_gradient(batch.images, goal, margin)
+    images = batch.images
+    model.loss_gradient(images, goal, margin)
     with ieee_float32():
         with no_waits():
             for _ in range(8):
-                model.loss_gradient(batch.images, goal, margin)
+                gradient = model.loss_gradient(images, goal, margin).gradient
+                images = projected_step(images, batch.images, gradient, threat, 0.1)
+    assert bool(threat.allows(images, batch.images).all())
 
 
-@pytest.mark.parametrize("size", [128, 1024, 8192] if ON_CARD else [8, 16, 32])
-def test_how_fast_apgd_is(size: int, table: list[str]) -> None:
+SEARCHES: list[tuple[str, Norm]] = [("apgd-ce", "linf"), ("pgd", "l2"), ("fab-t", "l1"), ("square", "linf")]
+
+
+@pytest.mark.parametrize(("name", "norm"), SEARCHES)
+def test_replayed_steps_give_the_bits_of_those_that_are_not(name: str, norm: Norm, recordings: list[str]) -> None:
+    """Nothing breaks, so that every step of both has as many images."""
+    model, count = model_on(CARD), 16 if ON_CARD else 2
+    batch, threat = batch_for(model, count), ThreatModel(norm, 1e-4)
+    settings = {"queries": 40} if name == "square" else {"steps": 20 if ON_CARD else 4}
+    settings |= {"targets": 2} if name == "fab-t" else {}
+    plain = attack(name, model, batch, threat, **settings)
+    model.layout.replayed = count
+    assert torch.equal(attack(name, model, batch, threat, **settings), plain)
+    if ON_CARD or norm != "l2":  # whose projection reads numbers on the processor, where that is free
+        assert recordings
+
+
+def test_recordings_give_their_memory_back(recordings: list[str]) -> None:
+    model = model_on(CARD)
+    count = 64 if ON_CARD else 2
+    model.layout.batch_size = model.layout.replayed = count
+    batch = batch_for(model, count)
+    attack("pgd", model, batch, steps=10)
+    before = torch.cuda.memory_reserved(CARD) if ON_CARD else 0
+    for _ in range(5):
+        attack("pgd", model, batch, steps=10)
+    assert recordings
+    if ON_CARD:
+        assert torch.cuda.memory_reserved(CARD) < 2 * before
+
+
+def test_the_layout_that_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: list[str]) -> None:
+    monkeypatch.setenv("AUDIT_CACHE_DIR", str(tmp_path))
+    model = model_on(CARD)
+    started = time.monotonic()
+    layout = tune_execution(model)
+    note_row(table, "layout chosen by the probe", str(layout))
+    note_row(table, "the same: seconds", f"{time.monotonic() - started:.1f}")
+
+
+@pytest.mark.parametrize("replayed", [False, True], ids=["plain", "replayed"])
+@pytest.mark.parametrize("size", [128, 1024, 8192] if ON_CARD else [8, 16])
+def test_how_fast_apgd_is(size: int, replayed: bool, recordings: list[str], table: list[str]) -> None:
     model = model_on(CARD)
     model.layout.batch_size = size
+    model.layout.replayed = size * replayed
     batch = batch_for(model, size)
     attack("apgd-ce", model, batch, steps=2)
     synchronize()
@@ -292,5 +357,7 @@ def test_how_fast_apgd_is(size: int, table: list[str]) -> None:
         _, peak = with_peak(lambda: attack("apgd-ce", model, batch, steps=20 if ON_CARD else 2))
     synchronize()
     rate = spent.passes.backwards / (time.monotonic() - started)
-    note_row(table, f"APGD, batches of {size}: gradients a second", f"{rate:,.0f}")
+    form = "replayed from CUDA graphs" if replayed else "plain"
+    note_row(table, f"APGD {form}, batches of {size}: gradients a second", f"{rate:,.0f}")
     note_row(table, "the same: peak memory, MiB", f"{peak / 2**20:,.0f}")
+    assert bool(recordings) == replayed

@@ -132,3 +132,15 @@ def test_a_cold_start_of_an_accelerator_does_not_count(
         monkeypatch.setattr(model, "loss_gradient", cold)
         monkeypatch.setattr(probe.time, "monotonic", lambda: clock[0])
         assert probe._affordable(model, 1.5).batch_size == 128
+
+
+def test_an_accelerator_tries_the_format_first_and_batches_in_the_better_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a CPU tries stays as it was: its batches, then the format at the batch it begins with."""
+    model = cnn()
+    asked = pretend(monkeypatch, {(False, 128): 0.5e-5, (False, 512): 0.3e-5})
+    probe._compare(model, ExecutionLayout(True, 128), float("inf"))
+    assert asked == [(True, 128), (True, 32), (True, 512), (False, 128)]
+    asked.clear()
+    model.device = torch.device("mps")
+    assert probe._compare(model, ExecutionLayout(True, 128), float("inf")) == ExecutionLayout(False, 512)
+    assert asked == [(True, 128), (False, 128), (False, 512), (False, 1024)]

@@ -278,7 +278,7 @@ def test_a_battery_in_the_folded_form_gives_the_same_verdicts(monkeypatch: pytes
     survived = []
     for folded in (False, True):
         layout = ExecutionLayout(True, 64, folded)
-        monkeypatch.setattr("audit.adversarial.run_battery.tune_execution", lambda _, chosen=layout: None)
+        monkeypatch.setattr("audit.adversarial.battery_job.tune_execution", lambda _, chosen=layout: None)
         model.layout.folded = folded
         asked.clear()
         eps = (0.005, 0.02, 0.05) if norm == "linf" else (0.05, 0.2, 0.5)

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.adversarial.attack_result import AttackResult
-from audit.adversarial.batteries import AttackSpec, Battery, battery_named, custom_battery
+from audit.adversarial.batteries import battery_named
+from audit.adversarial.battery import AttackSpec, Battery
+from audit.adversarial.custom_battery import custom_battery
 from audit.adversarial.run_battery import run_battery
 from audit.core.pass_count import PassCount
 from audit.core.types import Batch

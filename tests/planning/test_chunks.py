@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from made_run import built_rows
 
 from audit.config import load_config
+from audit.core.evidence import Finding
+from audit.core.topic import topic_of
 from audit.planning.build import build_plan
+from audit.planning.cost import estimate_cost
+from audit.planning.expectation import expect_costs
+from audit.planning.experience import Experience
 from audit.planning.plan import AuditPlan
 from audit.planning.run_identity import RunIdentity
 from audit.planning.steps import study_steps
+from audit.planning.throughput import Throughput
+from audit.results.run_checks import run_checks
+from audit.results.run_results import RunResults
 from audit.runs.pipeline import run_audit
-from audit.topics.robustness.facts import RobustnessSettings
+from audit.topics.certification.facts import BROKEN
 from tests.runs.workers import configured
 
 SUBJECT = RunIdentity(("a", "b"), (1, 28, 28), "test-pixels", 2000, "cnn-28", "train-pixels", 300, loaded="file:abc")
 
 
-def planned(chunk: int, stop: object = "all", examples: int = 1000) -> AuditPlan:
+def planned(chunk: int, stop: object = "all", examples: int = 1000, battery: str = "quick") -> AuditPlan:
     size = {"examples": examples}
     return build_plan(
         load_config(
@@ -27,7 +37,7 @@ def planned(chunk: int, stop: object = "all", examples: int = 1000) -> AuditPlan
                 "chunk": chunk,
                 "stop": stop,
                 "hardening": {"enabled": False},
-                "robustness": size,
+                "robustness": {**size, "battery": battery},
                 "corruptions": size,
             }
         ),
@@ -40,43 +50,115 @@ def sizes(plan: AuditPlan, study: str) -> list[int]:
     return [cells[examples] for examples in sorted(cells, key=lambda examples: examples.start)]
 
 
-@pytest.mark.parametrize(("chunk", "attacks"), [(500, [500, 500]), (300, [300, 300, 300, 100]), (100, [100] * 10)])
+@pytest.mark.parametrize(("chunk", "attacks"), [(500, [500, 500]), (300, [300, 200] * 2), (100, [100] * 10)])
 def test_no_cell_of_attacks_holds_more_images_than_the_chunk(chunk: int, attacks: list[int]) -> None:
-    """Corruptions cost so little that their cells stay as they are."""
+    """Corruptions cost so little that their cells stay as they are; steps are as many images however they are cut."""
     plan = planned(chunk)
-    assert sizes(plan, "robustness") == attacks and sizes(plan, "corruption") == [1000]
-    starts = [task.examples.start for task in plan.tasks if task.cell.study == "robustness"]
+    study = "robustness" if chunk == 500 else "battery-stretch"
+    assert sizes(plan, study) == attacks and sizes(plan, "corruption") == [1000]
+    assert sizes(plan, "robustness") == [500, 500]
+    starts = sorted({task.examples.start for task in plan.tasks if task.cell.study == study})
     assert starts == list(np.cumsum([0, *attacks[:-1]]))
 
 
-def test_the_first_cell_holds_what_other_topics_read_of_it() -> None:
-    """24 images are explained."""
-    assert sizes(planned(16), "robustness")[:2] == [24, 16]
-    assert sizes(planned(16, "decides"), "robustness")[:2] == [24, 12]
+@pytest.mark.parametrize("stop", ["all", "decides"])
+def test_looks_are_taken_at_as_many_images_however_they_are_cut(stop: str) -> None:
+    steps = [sizes(planned(chunk, stop), "robustness") for chunk in (500, 16)]
+    assert steps[0] == steps[1] == ([500, 500] if stop == "all" else [64, 32, 48, 72, 108, 162, 243, 271])
 
 
-def test_the_first_of_small_cells_alone_runs_the_controls() -> None:
-    first, *others = [task for task in planned(100).tasks if task.cell.study == "robustness"]
-    assert RobustnessSettings.of(first.cell).sanity_checks
-    assert not any(RobustnessSettings.of(task.cell).sanity_checks for task in others)
-    assert all(RobustnessSettings.of(t.cell).sanity_checks for t in planned(500).tasks if t.cell.study == "robustness")
+def test_cells_that_are_not_cut_are_the_same_as_without_a_chunk() -> None:
+    """A step of 64 images is one cell of 64; the steps after it are cut."""
+    small, plain = (
+        [t.cell.key for t in planned(chunk, "decides").tasks if t.cell.study == "robustness"] for chunk in (64, 500)
+    )
+    assert [a == b for a, b in zip(small, plain, strict=True)] == [True, True, True, *[False] * 5]
 
 
-def test_under_the_rule_all_no_cell_waits_for_another() -> None:
+def test_the_parts_of_a_step_belong_to_it_and_wait_for_its_turn() -> None:
+    (robustness, *_) = [steps for steps in study_steps(planned(16, "decides")) if steps.study == "robustness"]
+    assert [step[-1].examples.stop for step in robustness.steps] == list(
+        np.cumsum([64, 32, 48, 72, 108, 162, 243, 271])
+    )
+    for step in robustness.steps:
+        *parts, last = step
+        assert last.cell.study == "robustness" and last.needs == {
+            t.cell.key for t in parts if t.cell.study != "battery-choice"
+        }
+        assert all(last.examples.start <= t.examples.start < t.examples.stop <= last.examples.stop for t in parts)
+    assert len({task.cell.key for task in robustness.tasks}) == len(robustness.tasks)
+
+
+def test_under_the_rule_all_no_step_waits_for_another() -> None:
     (robustness, *_) = [steps for steps in study_steps(planned(100)) if steps.study == "robustness"]
-    assert len(robustness.steps) == 10 and not any(task.needs for task in robustness.tasks)
+    for step in robustness.steps:
+        assert frozenset().union(*(task.needs for task in step)) <= {task.cell.key for task in step}
+
+
+@pytest.mark.parametrize("battery", ["quick", "standard"])
+def test_parts_are_expected_to_cost_what_the_whole_costs(battery: str) -> None:
+    """But for the clean predictions that open the books of every part."""
+    costs = []
+    for chunk in (500, 100):
+        plan = planned(chunk, battery=battery)
+        tasks = [t for t in plan.tasks if topic_of(t.cell.study) is topic_of("robustness")]
+        expectation = expect_costs(tasks, SUBJECT, Experience(Throughput(1e-4, 3e-4)))
+        assert expectation.unknown == 0
+        costs.append((estimate_cost(tasks, SUBJECT).passes, expectation.passes))
+    for one, other in zip(*costs, strict=True):
+        assert other.backwards == pytest.approx(one.backwards, rel=0.002)
+        assert one.forwards <= other.forwards < 1.06 * one.forwards
+
+
+def test_controls_of_attacks_are_cut_too() -> None:
+    config = {"chunk": 30, "attack_controls": {"examples": 64}, "hardening": {"enabled": False}}
+    assert sizes(build_plan(load_config(overrides=config), SUBJECT), "attack-controls") == [30, 30, 4]
+
+
+BATTERY = [
+    {"attack": "fgsm"},
+    {"attack": "apgd-ce", "settings": {"steps": 4}, "hardest": 0.5, "title": "closest"},
+    {"attack": "square", "settings": {"queries": 10}, "sample": 8, "title": "check"},
+]
+
+
+def told(results: RunResults) -> list[Finding]:
+    """What the checks conclude, but for the cells that it rests on."""
+    return [finding.model_copy(update={"evidence": ()}) for finding in run_checks(results, load_config())]
 
 
 def test_pieces_join_to_the_answer_of_one_cell(tmp_path: Path) -> None:
-    parts = {"only": ["robustness", "corruptions"], "robustness": {"examples": 40}, "corruptions": {"examples": 40}}
-    whole, pieces = (
-        run_audit(configured(tmp_path, chunk=chunk, stop="all", **parts), tmp_path / str(chunk)).results
-        for chunk in (500, 16)
+    parts: dict[str, Any] = {
+        "only": ["robustness", "corruptions"],
+        "stop": "all",
+        "robustness": {"examples": 12, "battery": BATTERY, "eps": 0.01, "curve": [0.005, 0.01]},
+        "attack_controls": {"examples": 12},
+        "certification": {"examples": 12, "effort": "bounds"},
+        "corruptions": {"examples": 12},
+    }
+    whole, cut = (
+        run_audit(configured(tmp_path, chunk=chunk, **parts), tmp_path / str(chunk)).results for chunk in (500, 5)
     )
-    assert len(whole.entries("robustness")) == 1 and len(pieces.entries("robustness")) == 3
-    for study, measured in (("robustness", "robust"), ("corruption", "correct")):
-        one, several = (r.per_example(study, measured, role="standard") for r in (whole, pieces))
-        assert len(one) == 40 and np.array_equal(one, several)
-    eps = [r.array("robustness", "minimal_eps", role="standard") for r in (whole, pieces)]
-    assert eps[0] is not None and eps[1] is not None
-    assert np.allclose(eps[0], eps[1], rtol=1e-3), "the same distances but for rounding"
+    assert [len(results.entries("battery-stretch")) for results in (whole, cut)] == [0, 3 * 4]
+    assert [len(results.entries("attack-controls")) for results in (whole, cut)] == [1, 3]
+    for study, measured in (("robustness", "robust"), ("corruption", "correct"), ("attack-controls", "shrinking")):
+        one, several = (r.per_example(study, measured, role="standard") for r in (whole, cut))
+        assert len(one) == 12 and np.array_equal(one, several)
+    verdicts = [
+        np.concatenate(
+            [e.evidence.arrays["verdicts"] for e in r.entries("certification", method="linear-bounds")], axis=1
+        )
+        for r in (whole, cut)
+    ]
+    assert np.array_equal(verdicts[0], verdicts[1]) and (verdicts[0] == BROKEN).any(), (
+        "attacks settle images of every cell"
+    )
+    broken_by = [r.array("robustness", "broken_by", role="standard", axis=-1) for r in (whole, cut)]
+    assert broken_by[0] is not None and np.array_equal(broken_by[0], broken_by[1])
+    distances = [r.array("robustness", "minimal_eps", role="standard") for r in (whole, cut)]
+    assert np.allclose(distances[0], distances[1], rtol=1e-3), "the same distances but for rounding"
+    assert told(cut) == told(whole) and len(told(whole)) >= 3
+    assert built_rows("attack_controls", cut) == built_rows("attack_controls", whole)
+    (row,), (other,) = (built_rows("robustness", r) for r in (whole, cut))
+    assert [attack.tried for attack in row.attacks] == [attack.tried for attack in other.attacks]
+    assert row.curve == other.curve and 0.9 < other.cost.backwards / row.cost.backwards < 1.1

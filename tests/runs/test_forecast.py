@@ -107,6 +107,14 @@ def test_a_probe_tells_within_a_factor_of_two_what_the_run_counts(
     expected = expect_costs(plan.tasks, setup.subject, experience)
     counted, foretold = totals(finished, expected)
     assert counted / 2 < foretold < 2 * counted
+    for task in plan.tasks:
+        cost, most = expected.by_task.get(task.cell.key), max_task_passes(task, setup.subject, experience.draws)
+        if cost is not None and most is not None:
+            assert cost.passes.forwards <= most.forwards and cost.passes.backwards <= most.backwards, task.label
+    spent = next(passes for task, passes in measured(finished) if task.cell.study == "influence")
+    influence = next(task for task in plan.tasks if task.cell.study == "influence")
+    told = expected.by_task[influence.cell.key].passes
+    assert spent.forwards <= told.forwards < 1.1 * spent.forwards, "training images cost the same for any question"
     assert expected.seconds < most_seconds(plan.tasks, setup.subject, experience)
     assert expected.bases["probe"] > expected.bases.get("usual", 0)
 

@@ -26,7 +26,7 @@ from audit.training import loop
 from audit.training.callbacks import TrainingCallbacks
 from tests.training.test_training_kill import trained
 
-loop._STEPS_BETWEEN_CHECKS = 1
+loop.STEPS_BETWEEN_CHECKS = 1
 torch.set_num_threads(int(sys.argv[2]))
 
 def progress(done, total):

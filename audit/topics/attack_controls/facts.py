@@ -25,7 +25,7 @@ class AttackControlsSettings(StudySettings):
 
 
 class AttackControlsFacts(SuspicionFacts):
-    """The sanity checks that attacks failed, and the attack they were compared with.
+    """The attack that the sanity checks compare with; evidence of earlier versions holds what they failed, too.
 
     Attributes:
         pgd: Settings of that attack.

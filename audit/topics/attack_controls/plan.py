@@ -8,7 +8,7 @@ from audit.adversarial.batteries import battery_of_cell
 from audit.core.registry import find
 from audit.core.types import PassCount
 from audit.planning.battery_cost import VERIFIER_FORWARDS, most_battery_passes
-from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
+from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.experience import Experience
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity, curve_eps
@@ -23,7 +23,7 @@ SHARE_OF_STEPS_TO_BREAK = 0.2
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """The sanity checks on the first of the examples that were attacked.
+    """The sanity checks on the first of the examples that were attacked, as many to a cell as the configuration says.
 
     Args:
         builder: The plan so far.
@@ -31,7 +31,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """
     attacked = builder.planned("robustness", model.role)[0]
     examples = min(builder.config.table(AttackControlsConfig).examples, len(attacked.examples))
-    for chunk in builder.chunks(examples, EXAMPLES_PER_CELL):
+    for chunk in builder.chunks(examples):
         builder.add(
             "attack-controls",
             builder.battery.name,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from audit.adversarial.batteries import AttackSpec, Battery
+from audit.adversarial.battery import AttackSpec, Battery
 
 PGD: Mapping[str, Any] = {"steps": 40, "relative_step": 0.1, "loss": "margin"}
 """Settings of the PGD that is compared with weaker attacks, and with itself at other eps."""

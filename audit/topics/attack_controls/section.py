@@ -12,7 +12,7 @@ from audit.results.queries import (
     per_example,
 )
 from audit.results.run_results import RunResults, TaskResult
-from audit.topics.attack_controls.facts import AttackControlsFacts
+from audit.topics.model_sanity.pooled_flags import pooled_flags
 
 
 class ControlRow(DocumentModel):
@@ -52,7 +52,7 @@ def build(results: RunResults, context: SectionContext) -> Rows:
 
 
 def _controls(role: str, battery: str, entries: Sequence[TaskResult]) -> Iterator[ControlRow]:
-    flagged = {flag.name for entry in entries for flag in entry.evidence.facts_as(AttackControlsFacts).suspicions}
+    flagged = {flag.name for flag in pooled_flags(entries)}
     for measurement in entries[0].evidence.measurements:
         values = per_example(entries, measurement.name).values
         yield ControlRow(

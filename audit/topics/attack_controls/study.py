@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.adversarial.batteries import Battery, battery_of_cell
+from audit.adversarial.batteries import battery_of_cell
+from audit.adversarial.battery import Battery
 from audit.adversarial.eot import eot_if_stochastic
 from audit.adversarial.propose import propose
-from audit.adversarial.red_flags import over_threshold
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.run_battery import run_battery
 from audit.adversarial.sanity import full_box_threat
@@ -50,8 +50,8 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     Measurements: `noise_only` and `fgsm_only`, broken by that and not by PGD; `shrinking`, broken at an eps and not at
     a larger one; `doubled`, broken once every attack has twice the effort; `unbroken_in_box`, unbroken by PGD in the
     whole box. `cell.method` names the battery; `cell.threat` its norm and eps; settings and facts: see
-    `AttackControlsSettings` and `AttackControlsFacts`. The input "robustness" is the battery's evidence on examples
-    that begin with these.
+    `AttackControlsSettings` and `AttackControlsFacts`. The input "robustness" is the battery's evidence on the
+    first examples of the audit order, these among them.
 
     Args:
         context: Gives the model, the examples and the inputs of the cell.
@@ -65,7 +65,8 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     threat = ThreatModel((cell.threat or {})["norm"], float((cell.threat or {})["eps"]))
     if threat.norm not in CONVEX_NORMS:
         raise NotApplicable(no_steps_within(threat.norm))
-    survived = context.evidence("robustness").measurement("robust").per_example[: len(batch)] > 0
+    examples = context.task.examples
+    survived = context.evidence("robustness").measurement("robust").per_example[examples.start : examples.stop] > 0
     with model.count() as counter, eot_if_stochastic(model, batch.images, cell.seed):
         controls = _controls(model, batch, threat, cell)
         controls["doubled"] = partial(
@@ -78,9 +79,7 @@ def attack_controls(context: Context, cell: Cell) -> Evidence:
     return measured_evidence(
         cell,
         tuple(Measurement(name, "share", "lower", broken) for name, broken in values.items()),
-        facts=AttackControlsFacts(
-            suspicions=tuple(over_threshold(values, MEASUREMENTS)), pgd=dict(PGD), **_undeclared(battery)
-        ),
+        facts=AttackControlsFacts(pgd=dict(PGD), **_undeclared(battery)),
         passes=counter.passes,
     )
 

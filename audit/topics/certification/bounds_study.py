@@ -162,4 +162,5 @@ def _distances(context: Context, cell: Cell, count: int) -> Tensor:
     if "robustness" not in cell.inputs:
         return torch.full((count,), float("inf"), dtype=torch.float64)
     distance = np.asarray(context.evidence("robustness").arrays["minimal_eps"], dtype=np.float64)
-    return torch.from_numpy(distance[:count].copy())  # Both begin at the same image.
+    before = BoundsSettings.of(cell).attacked_before
+    return torch.from_numpy(distance[before : before + count].copy())

@@ -37,11 +37,13 @@ class BoundsSettings(StudySettings):
         eps: Sizes of the ball, ascending.
         rungs: The bounds to try, from the cheapest on.
         problems: Sub-problems of branch and bound an image and an eps, at most.
+        attacked_before: Images that the attacks of the input "robustness" hold before the first of the cell.
     """
 
     eps: tuple[float, ...] = ()
     rungs: tuple[str, ...] = ()
     problems: int = 0
+    attacked_before: int = 0
 
 
 THE_MODEL = "the model itself"

@@ -34,6 +34,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     attacks = attacks if builder.config.stop == "all" else attacks[:1]  # later ones may never be wanted
     for chunk in builder.chunks(config.examples):
         attacked = _covering(attacks, chunk)
+        before = chunk.start - attacked.examples.start if attacked else 0
         builder.add(
             "certification",
             LINEAR_BOUNDS,
@@ -43,6 +44,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
                 eps=curve_eps(builder.config, builder.identity),
                 rungs=RUNGS_OF_EFFORT[config.effort],
                 problems=config.problems,
+                **({"attacked_before": before} if before else {}),
             ).dump(),
             threat=builder.threat,
             inputs={"robustness": attacked} if attacked else {},
@@ -50,8 +52,8 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
 
 
 def _covering(attacks: tuple[Task, ...], chunk: Slice) -> Task | None:
-    """The attacks on a slice that begins with the chunk; None without one."""
-    return next((t for t in attacks if t.examples.start == chunk.start and chunk.stop <= t.examples.stop), None)
+    """The attacks on a slice that holds the chunk; None without one."""
+    return next((t for t in attacks if t.examples.start <= chunk.start and chunk.stop <= t.examples.stop), None)
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:

@@ -60,12 +60,12 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount:
 
 
 def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:
-    """What cells like it cost, else the same.
+    """The most it can take: the training images cost the same however few images are asked about.
 
     Args:
         task: A cell of this topic.
         identity: Identities and sizes of the data and the model.
-        experience: What cells like it cost so far.
+        experience: Not asked.
     """
     most, images = max_passes(task, identity), len(task.examples)
-    return experience.passes_like(task) or PassCount(most.forwards * images, most.backwards * images)
+    return PassCount(most.forwards * images, most.backwards * images)

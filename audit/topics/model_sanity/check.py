@@ -13,7 +13,7 @@ from audit.results.check_result import CheckResult
 from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.certification.proven import settled_by_bounds
-from audit.topics.model_sanity.facts import SuspicionFacts
+from audit.topics.model_sanity.pooled_flags import sentences
 
 
 @check(
@@ -53,7 +53,7 @@ def gradient_masking(results: RunResults, role: str, config: RunConfig) -> Check
 
 
 def inconclusive_if_flagged(entries: Sequence[TaskResult], **values: CheckValue) -> CheckResult:
-    """Inconclusive where an entry raises a red flag, else a pass.
+    """Inconclusive where the entries raise a red flag, else a pass.
 
     Args:
         entries: Cells with `SuspicionFacts`, at least one.
@@ -73,16 +73,5 @@ def suspicious_reasons(results: RunResults, role: str) -> tuple[Note, ...]:
         role: Role of the model.
     """
     studies = ("model-sanity", "attack-controls")
-    entries = [entry for study in studies for entry in only_measured(results.entries(study, role=role))]
-    return sentences(entries)
-
-
-def sentences(entries: Sequence[TaskResult]) -> tuple[Note, ...]:
-    """The sentence of each red flag in some entries, once.
-
-    Args:
-        entries: Cells with `SuspicionFacts`.
-    """
-    return tuple(
-        dict.fromkeys(flag.sentence for e in entries for flag in e.evidence.facts_as(SuspicionFacts).suspicions)
-    )
+    groups = (only_measured(results.entries(study, role=role)) for study in studies)
+    return tuple(dict.fromkeys(sentence for group in groups for sentence in sentences(group)))

@@ -13,12 +13,13 @@ class SuspicionFacts(Facts):
     """Red flags that a study raises; each study adds its own facts.
 
     Attributes:
-        suspicions: Reasons to doubt attacks on the model; empty where there are none.
+        suspicions: Reasons to doubt attacks on the model; empty where there are none. None where the check holds the
+            shares of all cells together against their thresholds.
     """
 
     model_config = ConfigDict(extra="ignore")
 
-    suspicions: tuple[RedFlag, ...] = ()
+    suspicions: tuple[RedFlag, ...] | None = None
 
 
 class ModelSanityFacts(SuspicionFacts):
@@ -31,6 +32,7 @@ class ModelSanityFacts(SuspicionFacts):
         in_training: Modules that stay in training mode.
         changed_state: Parameters and buffers that a forward pass changes.
         pixels: The lowest and the highest pixel value.
+        suspicions: Reasons to doubt attacks on the model: there is one cell of a model.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -41,3 +43,4 @@ class ModelSanityFacts(SuspicionFacts):
     in_training: tuple[str, ...] = ()
     changed_state: tuple[str, ...] = ()
     pixels: tuple[float, ...] = ()
+    suspicions: tuple[RedFlag, ...] = ()

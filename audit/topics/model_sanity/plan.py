@@ -12,7 +12,8 @@ EXAMPLES = 64
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """One cell on the first examples that are attacked.
+    """One cell on the first examples that are attacked, however small those of attacks are: some of its quantities are
+    told relative to all of its images.
 
     Args:
         builder: The plan so far.

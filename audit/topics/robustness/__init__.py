@@ -9,7 +9,12 @@ TOPIC = Topic(
     order=220,
     priority=10,
     averaged=True,
-    studies={"robustness": "robustness.examples, robustness.battery"},
+    studies={
+        "robustness": "robustness.examples, robustness.battery",
+        "battery-examination": "robustness.examples, robustness.battery",
+        "battery-stretch": "robustness.examples, robustness.battery, chunk",
+        "battery-choice": "robustness.examples, robustness.battery, chunk",
+    },
     presets={
         "standard": {"examples": 1000, "battery": "standard"},
         "full": {"examples": 10_000, "battery": "full"},

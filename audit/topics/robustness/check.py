@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from audit.adversarial.row_flags import row_flags
 from audit.config import RunConfig
 from audit.core.evidence import Verdict
 from audit.core.note import Note, note
@@ -86,7 +87,12 @@ def _judge(
 def inconclusive_reasons(entries: tuple[TaskResult, ...]) -> tuple[Note, ...]:
     """Why the evidence is weak, each reason once; empty when it is not.
 
+    What the attacks did is judged over the images of all cells together.
+
     Args:
-        entries: Cells of the robustness study.
+        entries: Cells of the robustness study, of one model, battery and threat model.
     """
-    return tuple(dict.fromkeys(reason for e in entries for reason in e.evidence.facts_as(RobustnessFacts).inconclusive))
+    cells = [(entry.evidence.facts_as(RobustnessFacts), len(entry.task.examples)) for entry in entries]
+    alone = [reason for facts, _ in cells for reason in facts.inconclusive]
+    flags = row_flags([(facts.rows, images) for facts, images in cells if not facts.rows_judged])
+    return tuple(dict.fromkeys((*alone, *(flag.sentence for flag in flags))))

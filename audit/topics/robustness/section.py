@@ -21,7 +21,7 @@ from audit.results.queries import (
 from audit.results.run_results import RunResults, TaskResult
 from audit.results.stopping import share_of_entries
 from audit.topics.robustness.check import inconclusive_reasons
-from audit.topics.robustness.facts import RobustnessFacts
+from audit.topics.robustness.facts import PART_STUDIES, RobustnessFacts
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _WITHIN = 1 + 1e-6
@@ -173,8 +173,15 @@ def _robustness(results: RunResults, role: str, at: Condition, entries: tuple[Ta
         survive_rounding=_rounding(results, entries, facts),
         runtime=runtime_verdicts(entries),
         inconclusive=list(inconclusive_reasons(entries)),
-        cost=cost_of(entries),
+        cost=cost_of([*entries, *_parts(results, role, at)]),
     )
+
+
+def _parts(results: RunResults, role: str, at: Condition) -> tuple[TaskResult, ...]:
+    """The cells that those of one battery and threat model were joined from; none where each ran the battery itself."""
+    parts = (entry for study in PART_STUDIES for entry in results.entries(study, role=role))
+    threat = {"norm": at.norm, "eps": at.eps}
+    return tuple(entry for entry in parts if entry.task.cell.threat == threat)
 
 
 def _success_rate(results: RunResults, role: str, entries: Sequence[TaskResult]) -> Proportion | None:

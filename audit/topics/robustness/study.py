@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,15 +12,14 @@ from audit.adversarial.result import BatteryResult
 from audit.adversarial.run_battery import run_battery
 from audit.adversarial.runtime_rounding import runtime_rounding
 from audit.core.cell import Cell
-from audit.core.errors import NotApplicable
 from audit.core.evidence import Array, Evidence, Measurement
 from audit.core.precise import precise
 from audit.core.registry import study
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
-from audit.models.under_test import ModelUnderTest
-from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, RobustnessFacts, RobustnessSettings
-from audit.topics.surrogate.study import surrogate_model
+from audit.topics.robustness.cell_job import cell_surrogate
+from audit.topics.robustness.facts import ADVERSARIAL_POSITIONS, RobustnessFacts, RobustnessSettings, asked_threat
+from audit.topics.robustness.parts_study import joined_parts
 
 
 @study(version="2")
@@ -34,29 +30,15 @@ def robustness(context: Context, cell: Cell) -> Evidence:
     `RobustnessFacts`. Arrays, for E eps and N examples: `robust` uint8 (E, N); `broken_by` int64 (E, N), an index into
     the attacks, -1 where unbroken; `minimal_eps` float64 (N,); `survives_rounding` uint8 (N,); `margin` float32 (N,),
     the largest met within the eps of the verdict; and of the M examples at `adversarial_positions` of the audit order,
-    int64 (M,), `adversarial` float32 (M, C, H, W) and `adversarial_logits`.
+    int64 (M,), `adversarial` float32 (M, C, H, W) and `adversarial_logits`. A cell with a `chunk` in its settings joins
+    parts, its inputs, to the answer that it would give itself (`audit.topics.robustness.parts_study`).
 
     Args:
         context: Gives the model, the examples and the inputs of the cell.
         cell: The cell.
     """
-    settings = RobustnessSettings.of(cell)
-    eps, headline, norm = _threats(cell, settings)
-    model = context.model()
-    outcome = run_battery(
-        model,
-        context.batch(),
-        norm,
-        eps,
-        battery=battery_of_cell(cell.method, settings.protocol),
-        seed=cell.seed,
-        headline=headline,
-        surrogate=_surrogate(context, cell),
-        sanity_checks=settings.sanity_checks,
-        progress=context.progress,
-        stopping=context.stopping,
-        unfinished=context.checkpoint(),
-    )
+    settings, model = RobustnessSettings.of(cell), context.model()
+    outcome = joined_parts(context, cell) if settings.chunk else _attacked(context, cell)
     adversarial = outcome.adversarial[: settings.kept]
     positions = context.task.examples.start + np.arange(len(adversarial), dtype=np.int64)
     with model.count() as counter, expectation_over_transformation(model, outcome.draws, cell.seed):
@@ -76,22 +58,23 @@ def robustness(context: Context, cell: Cell) -> Evidence:
     )
 
 
-def _threats(cell: Cell, settings: RobustnessSettings) -> tuple[Sequence[float], float, Any]:
-    """The sizes of the ball, that of the verdict, and the norm."""
-    threat: Mapping[str, Any] = cell.threat or {}
-    eps = settings.eps or (float(threat["eps"]),)
-    headline = threat.get("eps", max(eps)) if settings.headline is None else settings.headline
-    return eps, float(headline), threat["norm"]
-
-
-def _surrogate(context: Context, cell: Cell) -> ModelUnderTest | None:
-    """The surrogate of the plan; None where there is none, or none could be taught: the battery then says so."""
-    if "surrogate" not in cell.inputs:
-        return None
-    try:
-        return surrogate_model(context.evidence("surrogate"), context.device)
-    except NotApplicable:
-        return None
+def _attacked(context: Context, cell: Cell) -> BatteryResult:
+    """The whole battery, here."""
+    settings, (norm, eps, headline) = RobustnessSettings.of(cell), asked_threat(cell)
+    return run_battery(
+        context.model(),
+        context.batch(),
+        norm,
+        eps,
+        battery=battery_of_cell(cell.method, settings.protocol),
+        seed=cell.seed,
+        headline=headline,
+        surrogate=cell_surrogate(context, cell),
+        sanity_checks=settings.sanity_checks,
+        progress=context.progress,
+        stopping=context.stopping,
+        unfinished=context.checkpoint(),
+    )
 
 
 def _arrays(outcome: BatteryResult) -> dict[str, Array]:
@@ -114,7 +97,8 @@ def _facts(outcome: BatteryResult, allowance: float | None) -> RobustnessFacts:
         protocol=outcome.protocol,
         attacks=outcome.attacks,
         rows=outcome.rows,
-        inconclusive=outcome.inconclusive,
+        inconclusive=outcome.doubts,
+        rows_judged=False,
         notes=outcome.notes,
         gradient_health=outcome.health,
         draws=outcome.draws,
