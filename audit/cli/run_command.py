@@ -23,7 +23,7 @@ from audit.planning.build import Scope
 from audit.runs.pipeline import AuditRun, run_audit
 from audit.runs.run_setup import RunSetup
 from audit.training.distributed import launched_by_torchrun
-from audit.training.torchrun import joined_world
+from audit.training.torchrun import torchrun_world
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
     """
     if not launched_by_torchrun():
         return _run_and_report(request, terminal)
-    with joined_world(resolve_device(request.config.device)) as world:
+    with torchrun_world(resolve_device(request.config.device)) as world:
         if world.workers.rank == 0:
             return _run_and_report(request, terminal)
         world.serve()

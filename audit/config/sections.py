@@ -188,7 +188,8 @@ def _engine(name: str) -> str:
 class RunConfig(ConfigTable):
     """A whole run.
 
-    Where it is computed, `engine` and `jobs`, is left out of the dumps, so of documents: no number depends on it.
+    Where it is computed, `engine`, `jobs` and the `nproc` of a training, is left out of the dumps, so of documents: no
+    number depends on it.
     """
 
     preset: Annotated[Preset, Flag("--preset")] = Field(

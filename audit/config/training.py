@@ -106,7 +106,11 @@ class TrainingConfig(ConfigTable):
         "processes divide among them",
     )
     nproc: Annotated[int, Flag("--nproc")] = Field(
-        1, ge=1, description="processes that divide the shares of a batch, each with a GPU where there are any"
+        1,
+        ge=1,
+        exclude=True,
+        description="processes that divide the shares of a batch, each with a GPU where there are any; workers of the "
+        "run where `jobs` or `engine` starts some. It changes no number",
     )
     tensorboard: Annotated[bool, Flag("--tensorboard")] = Field(
         False, description="event files beside the weights (needs the extra tensorboard)"

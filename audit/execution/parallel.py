@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from audit.core.errors import Interrupted, SetupError
 from audit.core.evidence import Evidence
 from audit.core.note import Note, note
-from audit.execution.runner import RunCallback
+from audit.execution.runner import NextTask, RunCallback
+from audit.execution.shared_cell import NOTICE_SECONDS, SharedCell
 from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Progressed, Ready, WorkerPool
 from audit.models.batching import ExecutionLayout
 from audit.planning.plan import MODEL_STUDIES, Task
 from audit.results.run_results import Cut
+from audit.training.distributed import ExchangeFailed
 
 log = logging.getLogger("audit")
 ATTEMPTS = 3
@@ -30,10 +32,11 @@ _POLL = 0.5
 
 @dataclass
 class ParallelExecutor:
-    """Computes cells on the workers of a pool.
+    """Computes cells on the workers of a pool, each on one, or on as many as a training is shared by.
 
-    A worker that is lost is replaced, and its cell is begun elsewhere. A cell that loses its worker `ATTEMPTS` times
-    becomes failed evidence, or ends the run where it makes a model, as nothing could follow.
+    A worker that is lost is replaced, and its cell is begun elsewhere; one that several share, by all of them. A cell
+    that loses its worker `ATTEMPTS` times becomes failed evidence, or ends the run where it makes a model, as nothing
+    could follow.
 
     Attributes:
         pool: The workers.
@@ -51,17 +54,19 @@ class ParallelExecutor:
     _layouts: dict[str, ExecutionLayout] = field(default_factory=dict)
     _tuned: set[str] = field(default_factory=set)
     _running: dict[int, Task] = field(default_factory=dict)
+    _shared: dict[int, SharedCell] = field(default_factory=dict)
     _idle: list[int] = field(default_factory=list)
     _losses: Counter[str] = field(default_factory=Counter)
     _lost_at_start: int = 0
     _again: deque[Task] = field(default_factory=deque)
+    _waiting: list[Task] = field(default_factory=list)
     _was_idle: bool = False
 
-    def compute(self, next_task: Callable[[], Task | None]) -> Generator[tuple[Task, Evidence], None, None]:
+    def compute(self, next_task: NextTask) -> Generator[tuple[Task, Evidence], None, None]:
         """Compute tasks, several at a time.
 
         Args:
-            next_task: Gives a task that is ready; None where there is none before another is done.
+            next_task: Names the tasks.
 
         Yields:
             Each task with its evidence, as it comes.
@@ -84,23 +89,53 @@ class ParallelExecutor:
                     self._was_idle = True
                     self.idle()
                 for event in self.pool.events(_POLL):
-                    yield from self._heed(event)
+                    yield from self._heed(event, next_task)
+                yield from self._end_stragglers(next_task)
             yield from self._wind_down()
         finally:
             self.pool.close()
 
     def _hand_out(self, next_task: Callable[[], Task | None]) -> bool:
-        """Give every idle worker a cell; False where there is nothing more to do."""
-        while self._idle:
-            task = self._again.popleft() if self._again else next_task()
-            if task is None:
-                return bool(self._running)
-            worker = self._idle.pop(0)
+        """Give cells to idle workers; False where there is nothing more to do."""
+        while self._idle and (chosen := self._choose(next_task)):
+            task, workers = chosen
+            self._idle = [worker for worker in self._idle if worker not in workers]
             self._tune(task)
-            self._running[worker] = task
+            self._running |= dict.fromkeys(workers, task)
             self.callback.starting(task)
-            self.pool.send(worker, Job(task, dict(self._layouts)))
-        return True
+            job = Job(task, dict(self._layouts))
+            if len(workers) == 1:
+                self.pool.send(workers[0], job)
+            else:
+                self._shared |= dict.fromkeys(workers, SharedCell(task, set(workers)))
+                self.pool.send_together(workers, job)
+        return not self._idle or bool(self._running or self._waiting)
+
+    def _choose(self, next_task: Callable[[], Task | None]) -> tuple[Task, Sequence[int]] | None:
+        """The next cell and the workers for it; None where none is ready, or where workers are kept for a shared one.
+
+        A cell for several workers gets those that become free until they are enough, before any other cell: it came
+        first as the longest chain waits for it. Where trainings hold so many workers that it must wait for one of
+        those, other cells go on.
+        """
+        for task in self._waiting:
+            if workers := self.pool.together(self._idle, task.processes):
+                self._waiting.remove(task)
+                return task, workers
+            if self.pool.size - self._training() >= task.processes:
+                return None
+        following = self._again.popleft() if self._again else next_task()
+        if following is None:
+            return None
+        if following.processes == 1:
+            return following, self._idle[:1]
+        self._waiting.append(following)
+        return self._choose(next_task)
+
+    def _training(self) -> int:
+        """How many workers make a model, which takes long."""
+        ending = {worker for worker, shared in self._shared.items() if shared.done or shared.failure}
+        return sum(task.cell.study in MODEL_STUDIES and worker not in ending for worker, task in self._running.items())
 
     def _tune(self, task: Task) -> None:
         """Have the layout of the task's model chosen here, once, before two workers choose differently."""
@@ -108,42 +143,61 @@ class ParallelExecutor:
             self._tuned.add(task.cell.model)
             self._layouts.update(self.layouts(task.cell.model))
 
-    def _heed(self, event: Event) -> Iterator[tuple[Task, Evidence]]:
+    def _heed(self, event: Event, next_task: NextTask) -> Iterator[tuple[Task, Evidence]]:
         if isinstance(event, Progressed):
             if event.worker in self._running:
                 self.callback.progress(self._running[event.worker], event.done, event.total)
             return
-        task = self._running.pop(event.worker, None)
-        if isinstance(event, Faulted):
+        task, shared = self._running.pop(event.worker, None), self._shared.pop(event.worker, None)
+        if isinstance(event, Faulted) and not isinstance(event.fault, ExchangeFailed):
             raise event.fault
+        if shared is not None:
+            shared.note(event)
         if isinstance(event, Lost):
-            yield from self._replace(event, task)
-            return
-        self._idle.append(event.worker)
+            self._replace(event, at_work=task is not None)
+        else:
+            self._idle.append(event.worker)
         if isinstance(event, Ready):
             self._lost_at_start = 0
         elif isinstance(event, Computed) and task is not None:
+            self._hand_out(lambda: next_task(task))  # the worker need not wait until the evidence is on the disk
             yield task, event.evidence
+        if shared is not None and shared.lost:
+            yield from self._begin_again(shared.task, shared.failure)
+        elif shared is None and task is not None and isinstance(event, Lost):
+            yield from self._begin_again(task, event.reason)
 
-    def _replace(self, event: Lost, task: Task | None) -> Iterator[tuple[Task, Evidence]]:
-        """Start another worker, and begin its cell anew; a cell that lost too many of them fails."""
-        if task is None:
+    def _replace(self, event: Lost, *, at_work: bool) -> None:
+        """Start another worker."""
+        if event.worker in self._idle:
+            self._idle.remove(event.worker)
+        elif not at_work:
             self._lost_at_start += 1
             if self._lost_at_start >= ATTEMPTS:
                 raise SetupError(f"No worker could be started: {event.reason}.")
-        else:
-            log.warning("A worker was lost while it computed %s: %s.", task.label, event.reason)
-            self._losses[task.cell.key] += 1
-            if self._losses[task.cell.key] < ATTEMPTS:
-                self._again.append(task)
-            elif task.cell.study in MODEL_STUDIES:
-                raise SetupError(
-                    f"{task.label} lost its worker {ATTEMPTS} times ({event.reason}), and nothing can follow without "
-                    "that model. The memory of the machines is the usual cause: use fewer workers with --jobs."
-                )
-            else:
-                yield task, Evidence(task.cell, "failed", reason=_gave_up(event.reason))
         self.pool.start(event.worker)
+
+    def _begin_again(self, task: Task, reason: str) -> Iterator[tuple[Task, Evidence]]:
+        """Have a cell computed by other workers; one that lost them too often fails."""
+        log.warning("A worker was lost while it computed %s: %s.", task.label, reason)
+        self._losses[task.cell.key] += 1
+        if self._losses[task.cell.key] < ATTEMPTS:
+            self._again.append(task)
+        elif task.cell.study in MODEL_STUDIES:
+            raise SetupError(
+                f"{task.label} lost its worker {ATTEMPTS} times ({reason}), and nothing can follow without that model. "
+                "The memory of the machines is the usual cause: use fewer workers with --jobs."
+            )
+        else:
+            yield task, Evidence(task.cell, "failed", reason=_gave_up(reason))
+
+    def _end_stragglers(self, next_task: NextTask) -> Iterator[tuple[Task, Evidence]]:
+        """End workers that wait for one that is gone, and do not notice."""
+        for shared in set(self._shared.values()):
+            for worker in shared.stragglers:
+                self.pool.end(worker)
+                lost = Lost(worker, f"it waited {NOTICE_SECONDS:.0f} s for one that was gone")
+                yield from self._heed(lost, next_task)
 
     def _wind_down(self) -> Iterator[tuple[Task, Evidence]]:
         """Take in what is finished soon, have the rest saved, and end."""
@@ -159,7 +213,7 @@ class ParallelExecutor:
     def _last_words(self, events: Sequence[Event]) -> Iterator[tuple[Task, Evidence]]:
         for event in events:
             task = None if isinstance(event, Progressed) else self._running.pop(event.worker, None)
-            if isinstance(event, Faulted) and not isinstance(event.fault, Interrupted):
+            if isinstance(event, Faulted) and not isinstance(event.fault, Interrupted | ExchangeFailed):
                 raise event.fault
             if isinstance(event, Computed) and task is not None:
                 yield task, event.evidence

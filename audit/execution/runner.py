@@ -54,15 +54,30 @@ class RunCallback:
         """
 
 
+class NextTask(Protocol):
+    """Names the cells of a run, each once."""
+
+    def __call__(self, finished: Task | None = None) -> Task | None:
+        """A task that needs nothing of one under way.
+
+        Args:
+            finished: A task whose evidence is there and not taken in yet: what is then named comes next whatever it
+                says.
+
+        Returns:
+            The task; None where there is none before another is done, and at the end.
+        """
+        ...
+
+
 class Executor(Protocol):
     """Where cells are computed: in this process, in others, or on other machines."""
 
-    def compute(self, next_task: Callable[[], Task | None]) -> Generator[tuple[Task, Evidence], None, None]:
+    def compute(self, next_task: NextTask) -> Generator[tuple[Task, Evidence], None, None]:
         """Compute tasks until there are none.
 
         Args:
-            next_task: Gives a task that needs nothing of one under way; None where there is none before another is
-                done, and at the end.
+            next_task: Names the tasks.
 
         Yields:
             Each task with its evidence, in any order, as it comes. What depends on it is there when the next is asked.
@@ -107,8 +122,8 @@ def run_plan(
     evidence: dict[str, Evidence] = {}
     agenda, cut = Agenda(plan, config, order, cost), False
 
-    def next_task() -> Task | None:
-        while task := agenda.next_task(evidence):
+    def next_task(finished: Task | None = None) -> Task | None:
+        while task := agenda.next_task(evidence, finished):
             stored = store.get(task.cell.key)
             if stored is None:
                 return task

@@ -33,21 +33,38 @@ class EvidenceSource(Protocol):
 
 
 @dataclass(frozen=True)
+class Membership:
+    """A worker's part in a cell that several compute together.
+
+    Attributes:
+        rank: Its number among them, from 0; the first gives the evidence.
+        size: How many they are.
+        meeting: Where they meet, as `audit.training.meeting.meeting_at` has it.
+    """
+
+    rank: int
+    size: int
+    meeting: str
+
+
+@dataclass(frozen=True)
 class Job:
     """A cell for a worker.
 
     Attributes:
         task: The cell to compute.
         layouts: The layouts of the models so far, by `audit.models.autotune.layouts_of`.
+        membership: The worker's part in it; None where it computes the cell alone.
     """
 
     task: Task
     layouts: Mapping[str, ExecutionLayout] = field(default_factory=dict)
+    membership: Membership | None = None
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker has read data and model, and they are those of the driver.
+    """A worker can be given a cell: it has read data and model, and they are those of the driver, or helped another.
 
     Attributes:
         worker: Its number.
@@ -118,9 +135,13 @@ class WorkerPool(Protocol):
 
     Attributes:
         size: How many there are at once, numbered from 0.
+        most_together: How many of them can compute one cell together, each with a device of its own.
     """
 
     size: int
+
+    @property
+    def most_together(self) -> int: ...  # noqa: D102 - an attribute
 
     def start(self, worker: int) -> None:
         """Start a worker, or another in place of one that was lost; `Ready`, `Faulted` or `Lost` follows.
@@ -136,6 +157,35 @@ class WorkerPool(Protocol):
         Args:
             worker: Its number.
             job: The cell.
+        """
+        ...
+
+    def together(self, idle: Sequence[int], count: int) -> Sequence[int]:
+        """Workers that can compute one cell together.
+
+        Args:
+            idle: Those to choose from.
+            count: How many are wanted.
+
+        Returns:
+            That many, or none.
+        """
+        ...
+
+    def send_together(self, workers: Sequence[int], job: Job) -> None:
+        """Give a cell to several workers that have none; one event other than `Progressed` follows of each.
+
+        Args:
+            workers: What `together` gave; the first answers with the evidence, the others are `Ready` again.
+            job: The cell.
+        """
+        ...
+
+    def end(self, worker: int) -> None:
+        """End a worker at once, without an event.
+
+        Args:
+            worker: Its number.
         """
         ...
 

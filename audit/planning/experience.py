@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from functools import cached_property
+from typing import Literal, NamedTuple
 
-from audit.core.cell import Cell
+from audit.core.cell import Cell, plain_json
 from audit.core.pass_count import PassCount
 from audit.planning.battery_cost import BatteryOutcomes
 from audit.planning.plan import MODEL_STUDIES, Task
@@ -69,10 +71,18 @@ class Experience:
         Args:
             task: A task of a plan.
         """
-        alike = [cost for cost in self.cells if _question(cost.cell) == _question(task.cell)]
+        alike = self._by_question.get(_question(task.cell), [])
         of_model = [cost for cost in alike if cost.cell.model == task.cell.model] or alike
         stored = tuple(cost for cost in of_model if cost.source == "store")
         return stored or tuple(of_model)
+
+    @cached_property
+    def _by_question(self) -> Mapping[str, list[CellCost]]:
+        """Costs by study, method and settings: a plan and its store may have thousands of cells each."""
+        groups: defaultdict[str, list[CellCost]] = defaultdict(list)
+        for cost in self.cells:
+            groups[_question(cost.cell)].append(cost)
+        return groups
 
     def source(self, task: Task) -> CostSource | None:
         """Where what is known of the cost of a task comes from; None where nothing is known of it.
@@ -138,7 +148,7 @@ class Experience:
         """How many times as long as its bare passes another pass takes, over cells that ask different questions."""
         groups: defaultdict[str, list[CellCost]] = defaultdict(list)
         for cost in costs:
-            groups[repr(_question(cost.cell))].append(cost)
+            groups[_question(cost.cell)].append(cost)
         told = [(self._largest(group), line) for group in groups.values() if (line := self._line_of(group)) is not None]
         weight = sum(bare for bare, _ in told)
         return sum(bare * line.slope for bare, line in told) / weight if weight else None
@@ -189,6 +199,6 @@ def _line(points: Sequence[tuple[float, float]]) -> _Line:
     return _Line(0.0, sum(seconds for _, seconds in top) / sum(size for size, _ in top))
 
 
-def _question(cell: Cell) -> tuple[str, str, Mapping[str, Any]]:
+def _question(cell: Cell) -> str:
     settings = {name: value for name, value in cell.settings.items() if name not in _NO_MATTER}
-    return cell.study, cell.method, settings
+    return json.dumps([cell.study, cell.method, settings], sort_keys=True, default=plain_json)

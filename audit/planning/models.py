@@ -16,7 +16,7 @@ from audit.planning.run_identity import headline_eps
 from audit.planning.settings import ModelSettings
 from audit.training.distributed import processes_of, require_shareable, why_one_process
 
-_NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "student", "tensorboard", "nproc"}
+_NOT_TRAINING = {"enabled", "norm", "eps", "from_scratch", "method", "amount", "student", "tensorboard"}
 """Keys of a training section that are no setting of the training: the cell holds them elsewhere, or not at all."""
 
 

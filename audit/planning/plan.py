@@ -62,6 +62,11 @@ class Task:
         return frozenset({*self.cell.inputs.values(), *made})
 
     @property
+    def processes(self) -> int:
+        """Processes that compute it together."""
+        return int(self.context.get("nproc", 1))
+
+    @property
     def label(self) -> str:
         """Study, method and role, for a progress line."""
         return f"{self.cell.study} · {self.cell.method} · {self.role}"

@@ -29,6 +29,7 @@ from audit.runs.process_pool import ProcessPool
 from audit.runs.run_setup import RunSetup
 from audit.runs.validation import wants_tensorboard
 from audit.runs.worker import WorkerOrder
+from audit.training.distributed import launched_by_torchrun
 
 WORKERS = 2
 """Workers of a small run: the two trainings follow each other, and more would wait for them."""
@@ -87,7 +88,8 @@ def suited_jobs(setup: RunSetup) -> int | None:
         The number; None for this process alone.
     """
     asked, config, train = setup.requested or setup.config, setup.config, setup.dataset.train
-    if asked.jobs is not None or asked.engine != "in-process" or max(config.training.nproc, config.hardening.nproc) > 1:
+    shared = launched_by_torchrun() or max(config.training.nproc, config.hardening.nproc) > 1
+    if asked.jobs is not None or asked.engine != "in-process" or shared:
         return asked.jobs
     trains = setup.loaded is None and config.hardening.enabled and config.model.architecture in ZOO
     few = train is not None and train.objects is None and len(train) <= _FEW_IMAGES
@@ -95,11 +97,12 @@ def suited_jobs(setup: RunSetup) -> int | None:
     return WORKERS if trains and few and fits else None
 
 
-def open_pool(setup: RunSetup, folder: RunFolder, *, forks: bool = False) -> WorkerPool | None:
+def open_pool(setup: RunSetup, plan: AuditPlan, folder: RunFolder, *, forks: bool = False) -> WorkerPool | None:
     """The workers that the configuration asks for, none of them started; to be closed.
 
     Args:
         setup: Data, model and device.
+        plan: The plan.
         folder: The run folder, which need not exist.
         forks: Whether workers may begin as copies of this process.
 
@@ -107,11 +110,28 @@ def open_pool(setup: RunSetup, folder: RunFolder, *, forks: bool = False) -> Wor
         The pool; None where the run is computed in this process.
 
     Raises:
-        UsageError: The device cannot be had on Ray, or there is no room for so many workers.
+        UsageError: The device cannot be had on Ray, there is no room for so many workers, a training is to be shared by
+            more than there are, or torchrun has started processes already.
         AuditError: There is no such engine here.
     """
+    pool = _pool(setup, folder, forks=forks)
+    if pool is not None:
+        try:
+            _require_workers(plan, pool)
+        except UsageError:
+            pool.close()
+            raise
+    return pool
+
+
+def _pool(setup: RunSetup, folder: RunFolder, *, forks: bool) -> WorkerPool | None:
     requested = setup.requested or setup.config
     order = WorkerOrder.of(setup, folder.store.root, _event_files(setup, folder))
+    if launched_by_torchrun() and (requested.engine != "in-process" or requested.jobs not in (None, 1)):
+        raise UsageError(
+            "torchrun has started the processes that train together, and --jobs or --engine would start workers of "
+            "the run: leave them out, or start audit without torchrun and give --nproc."
+        )
     if requested.engine != "in-process":
         from audit.runs.ray_pool import RayPool
 
@@ -124,6 +144,18 @@ def open_pool(setup: RunSetup, folder: RunFolder, *, forks: bool = False) -> Wor
     if requested.jobs is None or requested.jobs == 1:
         return None
     return ProcessPool(order, requested.jobs, _cards(requested), forks=forks)
+
+
+def _require_workers(plan: AuditPlan, pool: WorkerPool) -> None:
+    """Refuse a training that wants more workers than there are: it would wait for them for ever."""
+    wanted, most = max((task.processes for task in plan.tasks), default=1), pool.most_together
+    if wanted > most:
+        fewer = 1 << (most.bit_length() - 1)
+        each = " with a GPU each" if most < pool.size else ""
+        raise UsageError(
+            f"{wanted} workers are to train together, and this run has {most}{each}: give --nproc {fewer}, or more "
+            "workers."
+        )
 
 
 def choose_engine(
@@ -178,4 +210,9 @@ def _cards(config: RunConfig) -> Sequence[str]:
 def _expected_seconds(folder: RunFolder, setup: RunSetup, plan: AuditPlan) -> Callable[[Task], float]:
     experience = learn_costs(setup, plan, folder.store, probe=False)
     expected = expect_costs(plan.tasks, setup.subject, experience).by_task
-    return lambda task: expected[task.cell.key].seconds if task.cell.key in expected else float("inf")
+
+    def seconds(task: Task) -> float:
+        cost = expected.get(task.cell.key)
+        return float("inf") if cost is None else cost.seconds / task.processes
+
+    return seconds

@@ -97,7 +97,7 @@ def run_audit(
             setup = replace(setup, requested=config)
         plan = build_plan(setup.config, setup.subject, scope)
         on_setup(setup)
-        pool = open_pool(setup, RunFolder(out), forks=forks)  # before anything is written, as it may be refused
+        pool = open_pool(setup, plan, RunFolder(out), forks=forks)  # before anything is written, as it may be refused
         if pool is not None:
             held.callback(pool.close)
         folder = held.enter_context(open_run(out))

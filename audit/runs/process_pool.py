@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Progressed, Ready
+from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Membership, Progressed, Ready
 from audit.runs.forked_worker import ForkedProcess, can_fork, fork_worker
 from audit.runs.worker import WorkerOrder
 
@@ -53,6 +55,12 @@ class ProcessPool:
         self._forks = forks and can_fork(order.threads, str(order.machine["device"]))
         self._started: set[int] = set()
         self._workers: dict[int, _Process] = {}
+        self._meetings: list[Path] = []
+
+    @property
+    def most_together(self) -> int:
+        """How many workers can compute one cell together: NCCL wants a card for each."""
+        return min(self.size, len(self._cards)) if self._cards else self.size
 
     @property
     def processes(self) -> Mapping[int, int]:
@@ -79,7 +87,7 @@ class ProcessPool:
     def _spawned(self, worker: int, ours: _Pipe, theirs: _Pipe, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "OMP_NUM_THREADS": str(self._order.threads)}
         if self._cards:
-            environment["CUDA_VISIBLE_DEVICES"] = self._cards[worker % len(self._cards)]
+            environment["CUDA_VISIBLE_DEVICES"] = self._cards[self._card(worker)]
         return subprocess.Popen(
             [sys.executable, "-P", "-c", _PROGRAM.format(path=sys.path, descriptor=theirs.fileno())],
             pass_fds=(theirs.fileno(),),
@@ -98,6 +106,35 @@ class ProcessPool:
             job: The cell.
         """
         self._tell(worker, job)
+
+    def together(self, idle: Sequence[int], count: int) -> Sequence[int]:
+        """Workers that can compute one cell together: those of different cards, where there are any.
+
+        Args:
+            idle: Those to choose from.
+            count: How many are wanted.
+
+        Returns:
+            That many, or none.
+        """
+        by_device = {self._card(worker) if self._cards else worker: worker for worker in reversed(idle)}
+        chosen = sorted(by_device.values())[:count]
+        return chosen if len(chosen) == count else ()
+
+    def _card(self, worker: int) -> int:
+        return worker % len(self._cards)
+
+    def send_together(self, workers: Sequence[int], job: Job) -> None:
+        """Give a cell to several workers, which meet at a file.
+
+        Args:
+            workers: Their numbers.
+            job: The cell.
+        """
+        self._meetings.append(Path(tempfile.mkdtemp(prefix="audit-meeting-")))
+        meeting = (self._meetings[-1] / "file").as_uri()
+        for rank, worker in enumerate(workers):
+            self.send(worker, replace(job, membership=Membership(rank, len(workers), meeting)))
 
     def events(self, timeout: float) -> Sequence[Event]:
         """What happened since the last call.
@@ -119,6 +156,17 @@ class ProcessPool:
         """End all workers, with whatever they started."""
         for number in list(self._workers):
             self._end(number)
+        for folder in self._meetings:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._meetings.clear()
+
+    def end(self, worker: int) -> None:
+        """End a worker at once, with whatever it started.
+
+        Args:
+            worker: Its number.
+        """
+        self._end(worker)
 
     def _tell(self, worker: int, message: Any) -> None:
         with suppress(OSError):  # a worker that is gone is noticed where its messages are read

@@ -73,7 +73,7 @@ def _compute(order: Any, pipe: Connection[Any, Any], answers: _Answers) -> None:
         except Exception as fault:
             answers.give("fault", portable(fault))
         else:
-            answers.give("computed", evidence)
+            answers.give("computed", evidence) if evidence is not None else answers.give("ready")
 
 
 def _listen(pipe: Connection[Any, Any], jobs: SimpleQueue[Any], worker: Any) -> None:

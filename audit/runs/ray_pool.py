@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
-import signal
-import socket
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from audit.core.errors import SetupError, UsageError, one_line
-from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Progressed, Ready
+from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Membership, Progressed, Ready
+from audit.runs.ray_connection import connect
 from audit.runs.ray_worker import CONTROL, RayWorker
 from audit.runs.worker import WorkerOrder
 from audit.storage.store import Store
@@ -26,11 +23,7 @@ POLL_SECONDS = 1.0
 SILENCE_SECONDS = 45.0
 """A worker that does not answer that for so long is lost. Ray itself takes a machine that went without a word for dead
 after about a minute."""
-_CONNECT_SECONDS = 5.0
-_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Ray takes the loopback address for the machine's own and listens on every interface, but where it takes the machine
-for a laptop."""
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+_ANSWER_SECONDS = 30.0
 
 
 @dataclass
@@ -62,7 +55,7 @@ class RayPool:
             SetupError: Ray is not installed, does not answer, or has no room.
             UsageError: There is no room for so many workers.
         """
-        self._ray, self._connected_here = _connect(address)
+        self._ray, self._connected_here = connect(address)
         self._order, self._store = order, Store(order.store)
         self._packed = pickle.dumps(order)
         self._resources = {"num_cpus": order.threads, "num_gpus": 1 if device == "cuda" else 0}
@@ -94,6 +87,46 @@ class RayPool:
         actor = self._actors[worker]
         references = {key: ref for key in job.task.needs if (ref := self._reference(key)) is not None}
         actor.pending, actor.busy = actor.handle.compute.remote(job, references), True
+
+    @property
+    def most_together(self) -> int:
+        """How many workers can compute one cell together: all, as each has a device of its own."""
+        return self.size
+
+    def together(self, idle: Sequence[int], count: int) -> Sequence[int]:
+        """Workers that can compute one cell together.
+
+        Args:
+            idle: Those to choose from.
+            count: How many are wanted.
+
+        Returns:
+            That many, or none.
+        """
+        return idle[:count] if len(idle) >= count else ()
+
+    def send_together(self, workers: Sequence[int], job: Job) -> None:
+        """Give a cell to several workers, which meet at a port of the first one's machine.
+
+        Args:
+            workers: Their numbers.
+            job: The cell.
+        """
+        meeting = ""
+        with suppress(self._ray.exceptions.RayError):  # the first is gone: its cell says so
+            meeting = self._ray.get(self._actors[workers[0]].handle.open_meeting.remote(), timeout=_ANSWER_SECONDS)
+        for rank, worker in enumerate(workers):
+            self.send(worker, replace(job, membership=Membership(rank, len(workers), meeting)))
+
+    def end(self, worker: int) -> None:
+        """End a worker at once.
+
+        Args:
+            worker: Its number.
+        """
+        actor = self._actors.pop(worker)
+        with suppress(Exception):
+            self._ray.kill(actor.handle)
 
     def events(self, timeout: float) -> Sequence[Event]:
         """What happened since the last call.
@@ -178,15 +211,13 @@ class RayPool:
             return Faulted(number, fault)
         except self._ray.exceptions.RayError as fault:
             return self._lose(number, one_line(fault))
-        was_busy, actor.busy = actor.busy, False
+        actor.busy = False
         if isinstance(answer, Exception):
             return Faulted(number, answer)
-        return Computed(number, answer) if was_busy else Ready(number)
+        return Ready(number) if answer is None else Computed(number, answer)
 
     def _lose(self, number: int, reason: str) -> Lost:
-        actor = self._actors.pop(number)
-        with suppress(Exception):
-            self._ray.kill(actor.handle)
+        self.end(number)
         return Lost(number, reason)
 
 
@@ -195,69 +226,3 @@ def _actor_class(ray: Any, resources: Mapping[str, Any]) -> Any:
     methods = {name: control(getattr(RayWorker, name)) for name in ("progress", "stop")}
     options = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {CONTROL: 1}, **resources}
     return ray.remote(**options)(type("RayWorker", (RayWorker,), methods))
-
-
-def _connect(address: str) -> tuple[Any, bool]:
-    """Ray, connected, and whether it was connected here; an application that uses Ray itself stays connected."""
-    nearby = not address or address.rpartition(":")[0] in ("127.0.0.1", "localhost", "::1")
-    for name, value in (_QUIET | (_ON_LOOPBACK if nearby else {})).items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError:
-        raise SetupError("--engine ray needs Ray: pip install 'audit[ray]'.") from None
-    if ray.is_initialized():
-        return ray, False
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if not address:
-        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "num_cpus": _processors()}
-    elif address != "auto":
-        _require_somebody(address)
-    try:
-        with _signals_kept():
-            ray.init(address=address or "local", **options)
-    except Exception as fault:
-        raise SetupError(_refused(address, fault)) from None
-    return ray, True
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Ray makes SIGTERM end the process at once, where the command line writes the report first."""
-    kept = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread() and kept is not None:
-            signal.signal(signal.SIGTERM, kept)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _require_somebody(address: str) -> None:
-    """Ray itself looks for a minute for a cluster that is not there."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
-        raise UsageError(f"--engine ray:{address}: HOST:PORT or auto was expected, as in ray:10.0.0.1:6379.")
-    try:
-        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
-    except OSError as fault:
-        raise SetupError(
-            f"No Ray cluster answers at {address} ({fault.strerror or one_line(fault)}). Start Ray there, or compute "
-            "on this machine with --engine ray."
-        ) from None
-
-
-def _refused(address: str, fault: Exception) -> str:
-    place = f"the Ray cluster at {address}" if address else "Ray on this machine"
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    if lines and "ersion mismatch" in lines[0]:
-        return (
-            f"{place[0].upper()}{place[1:]} has other versions of Python or Ray than this machine: "
-            f"{' '.join(lines[1:]).rstrip('.')}. Use the same on all machines."
-        )
-    hint = " Where it asks for a token, set RAY_AUTH_MODE=token." if address else ""
-    return f"Cannot connect to {place}: {one_line(fault)}.{hint}"

@@ -32,6 +32,7 @@ class RayWorker:
         self._state: tuple[int, int] = (0, 0)
         self._records: list[tuple[int, str]] = []
         self._stopped = threading.Event()
+        self._meeting: Any = None
 
     def set_up(self) -> Exception | None:
         """Read data and model.
@@ -56,6 +57,19 @@ class RayWorker:
             self._worker.stop()
         return None
 
+    def open_meeting(self) -> str:
+        """Listen for workers that compute a cell together with this one.
+
+        Returns:
+            The address where they meet.
+        """
+        import ray
+
+        from audit.training.meeting import open_meeting
+
+        self._meeting, address = open_meeting(ray.util.get_node_ip_address())
+        return address
+
     def compute(self, job: Any, inputs: Mapping[str, Any]) -> Any:
         """Compute a cell.
 
@@ -64,7 +78,8 @@ class RayWorker:
             inputs: By key, references to the evidence that the cell reads.
 
         Returns:
-            Its evidence, or the error that ends the run: Ray would wrap one that is raised.
+            Its evidence, None where another worker gives it, or the error that ends the run: Ray would wrap one that is
+            raised.
         """
         from audit.runs.process_worker import portable
 

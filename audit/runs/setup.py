@@ -47,7 +47,7 @@ from audit.runs.validation import (
     with_suited_defaults,
 )
 from audit.topics.refusal.config import RefusalConfig
-from audit.training.distributed import require_cards
+from audit.training.distributed import require_cards, require_exchanges
 
 _PROBED = 100
 _WELL_PREPARED = 0.85
@@ -76,7 +76,8 @@ def set_up(config: RunConfig) -> RunSetup:
         )
     requested, device = config, resolve_device(config.device)
     if (processes := max(config.training.nproc, config.hardening.nproc if config.hardening.enabled else 1)) > 1:
-        require_cards(processes, device)
+        alone = config.engine == "in-process" and config.jobs in (None, 1)
+        (require_cards if alone else require_exchanges)(processes, device)
     wants_tensorboard(config)
     check_frozen_epochs(config)
     data = apply_input_format(config.data, config.model)

@@ -31,6 +31,8 @@ from audit.planning.run_identity import RunIdentity
 from audit.runs.run_setup import RunSetup
 from audit.runs.setup import set_up
 from audit.storage.cache import cache_folder
+from audit.training.distributed import WorkerGroup
+from audit.training.meeting import meeting_at
 
 
 @dataclass(frozen=True)
@@ -118,18 +120,29 @@ class Worker:
             tensorboard=order.tensorboard,
         )
 
-    def compute(self, job: Job) -> Evidence:
-        """Compute a cell.
+    def compute(self, job: Job) -> Evidence | None:
+        """Compute a cell, alone or with others.
 
         Args:
             job: The cell.
 
+        Returns:
+            Its evidence; None where the first of several has it.
+
         Raises:
             Interrupted: `stop` was called; the work so far is in the cell's scratch folder.
+            ExchangeFailed: One of the others is gone.
         """
         torch.set_num_threads(self._threads)  # OpenMP keeps the number by thread, and Ray's methods have their own
         hand_over_layouts(job.layouts)
-        return self._executor.compute_cell(job.task)
+        member = job.membership
+        if member is None:
+            return self._executor.compute_cell(job.task)
+        with meeting_at(member.meeting, WorkerGroup(member.rank, member.size)) as world:
+            if member.rank:
+                world.serve()
+                return None
+            return self._executor.compute_cell(job.task)
 
     def stop(self) -> None:
         """Have the cell under way saved and ended after the present batch; callable from another thread."""

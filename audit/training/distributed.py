@@ -20,6 +20,10 @@ _ADVICE = 8
 """The number of shares that messages advise, where it is enough."""
 
 
+class ExchangeFailed(SetupError):
+    """A process of a training waited for another that is gone; from the last checkpoint the training can go on."""
+
+
 @dataclass(frozen=True)
 class WorkerGroup:
     """This process among those that train together; a group of one exchanges nothing.
@@ -241,7 +245,7 @@ def require_shareable(settings: TrainingConfig, processes: int, *, alone: str = 
 
 
 def require_cards(processes: int, device: torch.device) -> None:
-    """Check that the processes of a training have a device each.
+    """Check that the processes of a training have a device each on this machine.
 
     Args:
         processes: The number of processes on this machine.
@@ -251,14 +255,28 @@ def require_cards(processes: int, device: torch.device) -> None:
         SetupError: When they do not.
         UsageError: When one GPU of several is named.
     """
-    if not distributed.is_available():
-        raise SetupError("Several processes need torch.distributed, which this torch lacks: leave --nproc out.")
-    if device.type not in ("cpu", "cuda"):
-        raise SetupError(f"Several processes train on CPUs or NVIDIA GPUs, not on {device.type}: leave --nproc out.")
+    require_exchanges(processes, device)
     if device.type == "cuda" and torch.cuda.device_count() < processes:
         raise SetupError(
             f"{processes} processes need a GPU each, and this machine has {torch.cuda.device_count()}: give --nproc "
             "that number, or --device cpu."
         )
+
+
+def require_exchanges(processes: int, device: torch.device) -> None:
+    """Check that processes can train together on such a device, wherever each finds its own.
+
+    Args:
+        processes: The number of processes.
+        device: Where they are to train: "cpu", or "cuda" for a GPU each.
+
+    Raises:
+        SetupError: When they cannot.
+        UsageError: When one GPU of several is named.
+    """
+    if not distributed.is_available():
+        raise SetupError("Several processes need torch.distributed, which this torch lacks: leave --nproc out.")
+    if device.type not in ("cpu", "cuda"):
+        raise SetupError(f"Several processes train on CPUs or NVIDIA GPUs, not on {device.type}: leave --nproc out.")
     if device.type == "cuda" and device.index:
         raise UsageError(f"{processes} processes take the GPUs 0 to {processes - 1}, and --device {device} names one.")

@@ -13,13 +13,13 @@ from audit.core.registry import find
 from audit.core.threat import ThreatModel
 from audit.core.threat_format import CONVEX_NORMS
 from audit.core.types import Batch, Images, Logits
-from audit.training import torchrun
 from audit.training.callbacks import TrainingCallbacks
 from audit.training.distributed import WorkerGroup, require_shareable, why_one_process
 from audit.training.job import TrainingJob
 from audit.training.launcher import train_in_processes
 from audit.training.state import TrainingResult
 from audit.training.training_data import SplitImages
+from audit.training.world import world
 
 
 def fit(
@@ -56,7 +56,8 @@ def fit(
         device: Where to train.
         teacher: The logits (N, classes) of another model on `device`, for distillation.
         callbacks: What to call on the way.
-        nproc: Processes that train together, see `processes_of`; None for this one alone, under torchrun too.
+        nproc: Processes that train together, see `processes_of`: those of `audit.training.world.world` where there are
+            any, else as many as are started here. None for this one alone.
 
     Returns:
         The best weights and the history.
@@ -85,9 +86,9 @@ def fit(
         threads=torch.get_num_threads(),
     )
     images = SplitImages(train, settings)
-    world = None if nproc is None else torchrun.world()
-    if world is not None:
-        return world.train(job, module, images, callbacks)
+    others = None if nproc is None else world()
+    if others is not None:
+        return others.train(job, module, images, callbacks)
     if count > 1:
         return train_in_processes(count, job, module, images, callbacks or TrainingCallbacks())
     return job.run(WorkerGroup(), module, images.of(WorkerGroup(), 0), callbacks, teacher)

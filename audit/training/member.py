@@ -8,7 +8,6 @@ import os
 import pickle
 import shutil
 import signal
-import socket
 import threading
 import time
 from dataclasses import replace
@@ -22,8 +21,9 @@ from audit.core.errors import AuditError
 from audit.training.callbacks import TrainingCallbacks, TrainingHistory
 from audit.training.distributed import WorkerGroup
 from audit.training.job import TrainingJob, follow, lead
-from audit.training.torchrun import member_device, process_group
+from audit.training.meeting import loopback
 from audit.training.training_data import SplitImages
+from audit.training.world import member_device, process_group
 
 JOB, IMAGES, EVENTS, OUTCOME = "job.pickle", "images.pt", "events.jsonl", "outcome.pickle"
 """Files in the folder of a training: what it is, its images, what rank 0 tells on the way, and how it ended."""
@@ -49,8 +49,8 @@ def run_member(name: str, parent: int) -> None:
     threading.Thread(target=_watch, args=(folder, parent), daemon=True).start()
     if (folder / OUTCOME).exists() or (folder / ENDED).exists():
         return
-    if loopback := _loopback():
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+    if interface := loopback():
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     try:
         _train(folder)
     except RuntimeError:
@@ -125,8 +125,3 @@ def _watch(folder: Path, parent: int) -> None:
         if (folder / ENDED).exists():
             os._exit(0)
         time.sleep(_WATCHING)
-
-
-def _loopback() -> str | None:
-    """The name of the loopback interface, where the system has one: nothing of a training goes on a network."""
-    return next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)

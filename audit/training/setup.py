@@ -125,7 +125,7 @@ class TrainingSetup:
     def identity(self) -> dict[str, Any]:
         """JSON values that a checkpoint must agree with before it may be resumed."""
         threat = None if self.threat is None else str(self.threat)
-        settings = self.settings.model_dump(mode="json", exclude={"nproc"})
+        settings = self.settings.model_dump(mode="json")
         return settings | {"threat": threat, "seed": self.seed, "examples": self.data.digest}
 
     def epoch_order(self, epoch: int) -> dict[int, Tensor]:

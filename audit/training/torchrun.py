@@ -4,107 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import distributed
 
-from audit.core.errors import Interrupted, SetupError, TrainingDiverged, UsageError
-from audit.training.callbacks import TrainingCallbacks
 from audit.training.distributed import WorkerGroup, require_cards
-from audit.training.job import TrainingJob, follow, lead
-from audit.training.state import TrainingResult
-from audit.training.training_data import SplitImages
-
-EXCHANGE_TIMEOUT = timedelta(minutes=10)
-"""How long an exchange waits for a process that does not come; one that has died is noticed at once."""
-_ASKING = 0.2
-_c10d: Any = distributed  # torch exports its stores without naming them
-_world: World | None = None
-
-
-@dataclass
-class World:
-    """The processes that torchrun has started, as one of them sees them.
-
-    Attributes:
-        store: torchrun's store of keys, through which the processes meet.
-        workers: This process among them.
-        trainings: How many trainings there have been.
-    """
-
-    store: Any
-    workers: WorkerGroup
-    trainings: int = 0
-
-    def train(
-        self, job: TrainingJob, module: nn.Module, images: SplitImages, callbacks: TrainingCallbacks | None
-    ) -> TrainingResult:
-        """Train in rank 0 together with the others.
-
-        Args:
-            job: The training.
-            module: The net, trained in place.
-            images: All images.
-            callbacks: What to call on the way.
-
-        Raises:
-            SetupError: When another process ends; torchrun then ends or restarts them all.
-        """
-        kind = job.device.type
-        device = member_device(kind)
-        job = replace(job, device=device)
-        self.trainings += 1
-        self.store.set(f"training/{self.trainings}", kind)
-        try:
-            with process_group(self._own_store(), self.workers, device):
-                return lead(self.workers, job, module, images, callbacks)
-        except RuntimeError as fault:
-            raise SetupError(
-                f"A process of this training ended or lost its connection ({_first_line(fault)}). The same command "
-                "goes on from the last checkpoint."
-            ) from fault
-
-    def serve(self) -> None:
-        """Take part in the trainings of rank 0 until it is done."""
-        while (kind := self._next()) != _DONE:
-            device = member_device(kind)
-            try:
-                with process_group(self._own_store(), self.workers, device):
-                    follow(self.workers, device)
-            except (UsageError, TrainingDiverged, Interrupted):  # rank 0 meets the same, and says so
-                continue
-
-    def end(self) -> None:
-        """Tell the others that no training is to come."""
-        self.store.set(f"training/{self.trainings + 1}", _DONE)
-
-    def _next(self) -> str:
-        self.trainings += 1
-        key = f"training/{self.trainings}"
-        while not self.store.check([key]):
-            time.sleep(_ASKING)
-        return str(self.store.get(key), "utf-8")
-
-    def _own_store(self) -> Any:
-        return _c10d.PrefixStore(f"group/{self.trainings}", self.store)
-
-
-_DONE = "done"
-
-
-def world() -> World | None:
-    """The processes that this command trains with; None where torchrun has not started it."""
-    return _world
+from audit.training.world import EXCHANGE_TIMEOUT, World, joined
 
 
 @contextmanager
-def joined_world(device: torch.device) -> Iterator[World]:
+def torchrun_world(device: torch.device) -> Iterator[World]:
     """Inside the block, trainings with `nproc` are shared by the processes that torchrun has started.
 
     Args:
@@ -116,53 +27,9 @@ def joined_world(device: torch.device) -> Iterator[World]:
     Raises:
         SetupError: When this machine has fewer GPUs than processes.
     """
-    global _world
     require_cards(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), device)
-    store, rank, size = next(iter(_c10d.rendezvous("env://", timeout=EXCHANGE_TIMEOUT)))
-    own = World(_c10d.PrefixStore("audit", store), WorkerGroup(rank, size))
+    store, rank, size = next(iter(distributed.rendezvous("env://", timeout=EXCHANGE_TIMEOUT)))  # type: ignore[attr-defined]
     if rank:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process, and rank 0 decides
-    _world = own
-    try:
-        yield own
-    finally:
-        _world = None
-        if rank == 0:
-            own.end()
-
-
-def member_device(kind: str) -> torch.device:
-    """The device of this process: the CPU, or the GPU of its number on this machine.
-
-    Args:
-        kind: "cpu" or "cuda".
-    """
-    return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
-
-
-@contextmanager
-def process_group(store: Any, workers: WorkerGroup, device: torch.device) -> Iterator[None]:
-    """Inside the block, the processes of a group exchange tensors.
-
-    Args:
-        store: Where they meet.
-        workers: This process among them.
-        device: Where this process trains.
-    """
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        store=store,
-        rank=workers.rank,
-        world_size=workers.world_size,
-        timeout=EXCHANGE_TIMEOUT,
-    )
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
-
-
-def _first_line(fault: BaseException) -> str:
-    return (str(fault).strip() or type(fault).__name__).split("\n", 1)[0][:200]
+    with joined(store, WorkerGroup(rank, size)) as world:
+        yield world

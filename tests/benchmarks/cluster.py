@@ -1,10 +1,10 @@
 """How well a plan fills a cluster, on paper: `python tests/benchmarks/cluster.py RUN... --images 10000 --workers 8 64`.
 
-It lays the cells of a plan on W workers, in the order in which the driver would (`audit.execution.agenda`, longest
-chain first), and prints a row of a Markdown table for every number of images and of workers. Nothing is computed. RUN
-are run folders whose stores tell how long each kind of cell took; a cell of other images takes as much longer as it has
-more of them. Assumed besides, and said by flags: how long a worker takes to start, how long the driver is busy with a
-cell (it alone writes, one cell after another), and how well a hardening on K workers at once uses them.
+The driver of a run (`audit.execution.parallel`, longest chain first) hands the cells of a plan to W workers that only
+let time pass, and a row of a Markdown table is printed for every number of images and of workers. RUN are run folders
+whose stores tell how long each kind of cell took; a cell of other images takes as much longer as it has more of them.
+Assumed besides, and said by flags: how long a worker takes to start, how long the driver is busy with a cell (it alone
+writes, one cell after another), and how well a hardening that K workers share uses them.
 
 Efficiency is the time of one worker over W times that of W workers, their start included.
 """
@@ -23,6 +23,8 @@ from audit.config import RunConfig, load_config
 from audit.core.cell import Cell
 from audit.core.evidence import Evidence
 from audit.execution.agenda import Agenda
+from audit.execution.parallel import ParallelExecutor
+from audit.execution.workers import Computed, Event, Job, Ready
 from audit.planning.build import build_plan
 from audit.planning.plan import MODEL_STUDIES, AuditPlan, Task
 from audit.planning.run_identity import RunIdentity
@@ -38,19 +40,62 @@ class Cluster:
         workers: How many there are.
         start: Seconds from the command to a worker's first cell.
         driver: Seconds that the driver is busy with a cell.
-        shared: Workers that one hardening runs on at once.
-        sharing: How well it uses them, in (0, 1].
+        sharing: How well a training uses the workers that share it, in (0, 1].
     """
 
     workers: int
     start: float
     driver: float
-    shared: int = 1
     sharing: float = 1.0
 
-    def taken_by(self, task: Task) -> int:
-        """The workers that a cell occupies."""
-        return min(self.shared, self.workers) if task.cell.study in MODEL_STUDIES else 1
+
+class PaperPool:
+    """Workers on paper: a cell is there once the seconds have passed that it is said to take.
+
+    Attributes:
+        now: Seconds since the command.
+    """
+
+    def __init__(self, cluster: Cluster, cost: Callable[[Task], float]) -> None:
+        self.size = self.most_together = cluster.workers
+        self.now = 0.0
+        self._cluster, self._cost, self._driver = cluster, cost, 0.0
+        self._coming: list[tuple[float, int, Event]] = []
+        self._count = 0
+
+    def start(self, worker: int) -> None:
+        self._later(self._cluster.start, Ready(worker))
+
+    def together(self, idle: Sequence[int], count: int) -> Sequence[int]:
+        return idle[:count] if len(idle) >= count else ()
+
+    def send(self, worker: int, job: Job) -> None:
+        self.send_together([worker], job)
+
+    def send_together(self, workers: Sequence[int], job: Job) -> None:
+        self._driver = max(self._driver, self.now) + self._cluster.driver
+        used = len(workers) * (self._cluster.sharing if len(workers) > 1 else 1.0)
+        ends = self._driver + self._cost(job.task) / used
+        self._later(ends, Computed(workers[0], Evidence(job.task.cell, "not_applicable", reason="on paper")))
+        for worker in workers[1:]:
+            self._later(ends, Ready(worker))
+
+    def events(self, timeout: float) -> Sequence[Event]:
+        self.now = self._coming[0][0]
+        events = []
+        while self._coming and self._coming[0][0] == self.now:
+            events.append(heapq.heappop(self._coming)[2])
+        return events
+
+    def end(self, worker: int) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def _later(self, when: float, event: Event) -> None:
+        heapq.heappush(self._coming, (when, self._count, event))
+        self._count += 1
 
 
 def kind_of(cell: Cell) -> tuple[Any, ...]:
@@ -74,7 +119,7 @@ def seconds_of_kinds(folders: Sequence[Path]) -> dict[tuple[Any, ...], list[tupl
 
 
 def cost_of(
-    told: Mapping[tuple[Any, ...], list[tuple[float, float]]], epochs: float, hardened: float = 1.0
+    told: Mapping[tuple[Any, ...], list[tuple[float, float]]], epochs: float, hardened: float = 1.0, scale: float = 1.0
 ) -> Callable[[Task], float]:
     """What a cell takes: as the nearest in size of its kind, by the image; a training by the image and the epoch."""
 
@@ -82,7 +127,7 @@ def cost_of(
         cell, images = task.cell, amount(task.cell, len(task.examples))
         if cell.study in MODEL_STUDIES:
             times = float((cell.settings.get("training") or {}).get("epochs", 0))
-            return epochs * times * len(task.examples) * (4.0 if cell.threat else 1.0)
+            return scale * epochs * times * len(task.examples) * (4.0 if cell.threat else 1.0)
         of_kind = told.get(kind_of(cell)) or [
             pair for kind, pairs in told.items() if kind[:2] == (cell.study, cell.method) for pair in pairs
         ]
@@ -90,42 +135,30 @@ def cost_of(
             raise SystemExit(f"No run tells what {task.label} takes; give one that measured it.")
         size, seconds = min(of_kind, key=lambda pair: abs(pair[0] - images))
         longer = hardened if task.role == "hardened" and cell.threat else 1.0
-        return longer * seconds * images / size
+        return scale * longer * seconds * images / size
 
     return cost
 
 
 def makespan(plan: AuditPlan, config: RunConfig, cost: Callable[[Task], float], cluster: Cluster) -> float:
-    """Seconds from the command to the last evidence, under list scheduling."""
-    agenda = Agenda(plan, config, "longest first", cost)
+    """Seconds from the command to the last evidence, as the driver hands the cells out."""
+    agenda = Agenda(plan, config, "longest first", lambda task: cost(task) / task.processes)
     evidence: dict[str, Evidence] = {}
-    running: list[tuple[float, int, Task]] = []
-    free, now, driver, held, serial = cluster.workers, cluster.start, 0.0, None, 0
-    while True:
-        while held or (free and (held := agenda.next_task(evidence))):
-            if cluster.taken_by(held) > free:
-                break
-            taken = cluster.taken_by(held)
-            driver = max(driver, now) + cluster.driver
-            ends = driver + cost(held) / (taken * (cluster.sharing if taken > 1 else 1.0))
-            heapq.heappush(running, (ends, serial, held))
-            free, held, serial = free - taken, None, serial + 1
-        if not running:
-            return now
-        now, _, task = heapq.heappop(running)
-        free += cluster.taken_by(task)
-        evidence[task.cell.key] = Evidence(task.cell, "not_applicable", reason="on paper")
+    pool = PaperPool(cluster, cost)
+    for task, computed in ParallelExecutor(pool).compute(lambda finished=None: agenda.next_task(evidence, finished)):
+        evidence[task.cell.key] = computed
         agenda.done(task)
+    return pool.now
 
 
-def planned(images: int, words: Sequence[str], *, hardening: bool, train: int) -> tuple[AuditPlan, RunConfig]:
-    """The plan of so many images, all of them attacked and corrupted."""
+def planned(images: int, words: Sequence[str], *, shared: int, train: int) -> tuple[AuditPlan, RunConfig]:
+    """The plan of so many images, all of them attacked and corrupted; with a hardening where workers share one."""
     overrides: dict[str, Any] = {
         "preset": "standard",
         "stop": "all",
         "robustness": {"examples": images},
         "corruptions": {"examples": images},
-        "hardening": {"enabled": hardening},
+        "hardening": {"enabled": shared > 0, "batch_size": 64, "nproc": max(1, shared), "shares": max(1, shared)},
     }
     for word in words:
         key, _, value = word.partition("=")
@@ -143,12 +176,12 @@ if __name__ == "__main__":
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--images", nargs="+", type=int, default=[10_000])
     parser.add_argument("--workers", nargs="+", type=int, default=[8, 64, 256, 1024])
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on all seconds, as of a core that is quiet")
     parser.add_argument("--start", type=float, default=8.0, help="seconds until a worker begins")
     parser.add_argument("--driver", type=float, default=0.02, help="seconds of the driver for a cell")
     parser.add_argument("--price", type=float, default=0.05, help="of an hour of a worker")
-    parser.add_argument("--hardening", action="store_true", help="harden the model too, and audit that")
     parser.add_argument("--hardened", type=float, default=2.0, help="how many times as long its attacks take")
-    parser.add_argument("--shared", type=int, default=1, help="workers that one hardening runs on")
+    parser.add_argument("--shared", type=int, default=0, help="workers that share a hardening; 0 for none")
     parser.add_argument("--sharing", type=float, default=0.9, help="how well it uses them")
     parser.add_argument("--train", type=int, default=60_000, help="training images")
     parser.add_argument("--epoch", type=float, default=0.0, help="seconds an image of a plain epoch; PGD-3 takes four")
@@ -158,12 +191,12 @@ if __name__ == "__main__":
     print("| images | cells | one worker, h | longest cell, s | workers | hours | efficiency | worker hours | cost |")
     print("|---|---|---|---|---|---|---|---|---|")
     for images in given.images:
-        plan, config = planned(images, given.set, hardening=given.hardening, train=given.train)
-        cost = cost_of(told, given.epoch, given.hardened)
-        alone = given.start + sum(cost(task) + given.driver for task in plan.tasks)
-        longest = max(cost(task) for task in plan.tasks)
+        cost = cost_of(told, given.epoch, given.hardened, given.scale)
         for workers in given.workers:
-            cluster = Cluster(workers, given.start, given.driver, given.shared, given.sharing)
+            plan, config = planned(images, given.set, shared=min(given.shared, workers), train=given.train)
+            alone = given.start + sum(cost(task) + given.driver for task in plan.tasks)
+            longest = max(cost(task) for task in plan.tasks)
+            cluster = Cluster(workers, given.start, given.driver, given.sharing)
             seconds = makespan(plan, config, cost, cluster)
             hours, efficiency = workers * seconds / 3600, alone / (workers * seconds)
             print(

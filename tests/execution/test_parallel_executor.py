@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from audit.execution import parallel
 from audit.execution.agenda import Agenda, CellOrder
 from audit.execution.parallel import ParallelExecutor
 from audit.execution.runner import RunCallback, run_plan
-from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Progressed, Ready
+from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Membership, Progressed, Ready
 from audit.models.batching import ExecutionLayout
 from audit.planning.build import build_plan
 from audit.planning.plan import AuditPlan, Task
@@ -52,6 +53,20 @@ class MadePool:
         self.begun.append((worker, job.task))
         self.most = max(self.most, sum(job is not None for job in self.waiting.values()))
 
+    @property
+    def most_together(self) -> int:
+        return self.size
+
+    def together(self, idle: Sequence[int], count: int) -> Sequence[int]:
+        return idle[:count] if len(idle) >= count else ()
+
+    def send_together(self, workers: Sequence[int], job: Job) -> None:
+        for rank, worker in enumerate(workers):
+            self.send(worker, replace(job, membership=Membership(rank, len(workers), "tcp://nowhere:1")))
+
+    def end(self, worker: int) -> None:
+        del self.waiting[worker]
+
     def events(self, timeout: float) -> Sequence[Event]:
         if not self.waiting:
             return []
@@ -65,7 +80,8 @@ class MadePool:
         self.waiting[worker] = job
         progress = Progressed(worker, 1, 2)
         del self.waiting[worker]
-        return [progress, self.answer(worker, job.task)]
+        helps = job.membership is not None and job.membership.rank > 0
+        return [progress, Ready(worker) if helps else self.answer(worker, job.task)]
 
     def answer(self, worker: int, task: Task) -> Event:
         return Computed(worker, self.evidence(task))
@@ -78,10 +94,15 @@ class MadePool:
 
 
 def run_on(
-    pool: MadePool, folder: Path, order: CellOrder = "longest first", plan: AuditPlan = PLAN, **options: object
+    pool: MadePool,
+    folder: Path,
+    order: CellOrder = "longest first",
+    plan: AuditPlan = PLAN,
+    cost: Callable[[Task], float] = size,
+    **options: object,
 ) -> RunResults:
     executor = ParallelExecutor(pool, **options)  # type: ignore[arg-type]
-    return run_plan(plan, Store(folder), executor, RunCallback(), CONFIG, order=order, cost=size)
+    return run_plan(plan, Store(folder), executor, RunCallback(), CONFIG, order=order, cost=cost)
 
 
 @pytest.fixture(scope="module")
@@ -253,3 +274,26 @@ def test_evidence_of_a_cell_that_failed_is_not_offered_to_others(tmp_path: Path)
 
     results = run_on(Failing(3), tmp_path)
     assert not results.complete and not results.unfinished
+
+
+@pytest.mark.parametrize("stop", ["decides", "all"])
+def test_a_worker_gets_what_comes_next_whatever_its_evidence_says_before_that_is_stored(
+    stop: str, tmp_path: Path
+) -> None:
+    """And otherwise waits, so that the longest chain is not kept waiting by a cell that came too soon."""
+    config = configured(hardening={"enabled": True}, stop=stop)
+    plan = build_plan(config, SUBJECT)
+    agenda, evidence = Agenda(plan, config, "longest first", size), dict[str, Evidence]()
+    twin = Agenda(plan, config, "longest first", size)
+    made = with_model(MadeExecutor(ROBUST).evidence)
+    early, task = 0, agenda.next_task(evidence)
+    while task is not None:
+        assert twin.next_task(evidence) == task
+        following = agenda.next_task(evidence, task)
+        early += following is not None
+        evidence[task.cell.key] = made(task)
+        agenda.done(task)
+        twin.done(task)
+        task = following or agenda.next_task(evidence)
+    assert twin.next_task(evidence) is None and 0.8 * len(evidence) < early < len(evidence)
+    assert Agenda(plan, config, "least first", size).next_task({}, plan.tasks[0]) is None

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from audit.core.errors import AuditError, SetupError, UsageError
+from audit.execution import parallel
 from audit.execution.workers import Faulted, Lost, Ready
-from audit.runs import ray_pool
+from audit.runs import ray_connection, ray_pool
 from audit.runs.pipeline import run_audit
 from audit.runs.ray_pool import RayPool
 from audit.runs.setup import set_up
 from audit.runs.worker import WorkerOrder
-from tests.runs.workers import Count, configured, killing
+from tests.runs.workers import Count, KillsMember, bytes_of, configured, killing, noting_members, shared
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 def cluster() -> Iterator[str]:
     """Ray on two cores, on the loopback interface alone, without a dashboard; its address."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (ray_pool._QUIET | ray_pool._ON_LOOPBACK).items():
+        for name, value in (ray_connection.QUIET | ray_connection.ON_LOOPBACK).items():
             patch.setenv(name, value)
         patch.setattr(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False)
         context = ray.init(
@@ -69,6 +70,19 @@ def test_a_killed_worker_and_a_stop_change_no_byte(
     assert count.computed == len(finished.results.evidence), "nothing twice"
     assert [record for record in caplog.records if "was lost while it computed robustness" in record.message]
     assert ray.is_initialized(), "whoever connected stays connected"
+
+
+def test_workers_share_a_training_and_one_that_is_killed_changes_no_byte(
+    cluster: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = bytes_of(run_audit(shared(folder, nproc=1), folder / "hardened-alone"))
+    pids: dict[int, int] = {}
+    monkeypatch.setattr(RayPool, "send", noting_members(RayPool, process_of, pids))
+    monkeypatch.setattr(ray_pool, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(parallel, "_POLL", 0.05)
+    kill = KillsMember(1, pids)
+    assert bytes_of(run_audit(shared(folder, engine="ray", jobs=2), folder / "shared", callback=kill)) == alone
+    assert kill.killed_at and min(kill.steps[kill.killed_at :], default=1) > 0
 
 
 @pytest.mark.slow
@@ -114,8 +128,8 @@ def test_a_cluster_of_another_python_is_refused_in_a_sentence(cluster: str, fold
     program = (
         "import sys, ray\n"
         "ray._private.utils.compute_version_info = lambda: (ray.__version__, '3.99.1')\n"
-        "from audit.runs.ray_pool import _connect\n"
-        "try: _connect(sys.argv[1])\n"
+        "from audit.runs.ray_connection import connect\n"
+        "try: connect(sys.argv[1])\n"
         "except Exception as fault: print(type(fault).__name__, fault)"
     )
     said = subprocess.run(
@@ -139,11 +153,11 @@ def test_an_address_without_a_cluster_is_refused(
 ) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(kind) as refused:
-        ray_pool._connect(address)
+        ray_connection.connect(address)
     assert said in str(refused.value) and type(refused.value) is kind
 
 
 def test_without_ray_the_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SetupError, match=r"--engine ray needs Ray: pip install 'audit\[ray\]'\."):
-        ray_pool._connect("")
+        ray_connection.connect("")

@@ -16,6 +16,7 @@ from audit.execution.runner import RunCallback
 from audit.execution.workers import Job
 from audit.models.architecture import build
 from audit.planning.plan import Task
+from audit.runs.pipeline import AuditRun
 from tests.runs.conftest import TINY
 
 GIVEN: dict[str, Any] = {
@@ -69,3 +70,54 @@ def killing(pool: type[Any], study: str, process: Callable[[Any, int], int]) -> 
             os.kill(process(self, worker), signal.SIGKILL)
 
     return send_and_kill
+
+
+HARDENED: dict[str, Any] = {
+    "only": ["accuracy"],
+    "hardening": {"enabled": True, "epochs": 4, "shares": 2, "recipe": "fgsm-rs", "recipe_settings": {}},
+}
+
+
+def shared(folder: Path, nproc: int = 2, **changes: Any) -> RunConfig:
+    """A given net, hardened in two shares of a batch, by as many processes as are said."""
+    return configured(folder, **merge(merge(HARDENED, {"hardening": {"nproc": nproc}}), changes))
+
+
+def bytes_of(finished: AuditRun) -> tuple[bytes, bytes]:
+    return finished.folder.document.read_bytes(), finished.folder.model("hardened").read_bytes()
+
+
+class KillsMember(RunCallback):
+    """Ends a worker by SIGKILL after the first epoch of the training, once."""
+
+    def __init__(self, rank: int, pids: dict[int, int]) -> None:
+        self.rank, self.pids = rank, pids
+        self.steps: list[int] = []
+        self.killed_at = 0
+
+    def progress(self, task: Task, done: int, total: int) -> None:
+        if task.cell.study == "training":
+            self.steps.append(done)
+            if not self.killed_at and 0 < done < total:
+                self.killed_at = len(self.steps)
+                os.kill(self.pids[self.rank], signal.SIGKILL)
+
+
+def noting_members(
+    pool: type[Any], process: Callable[[Any, int], int], pids: dict[int, int]
+) -> Callable[[Any, int, Job], None]:
+    """In place of `send`: it notes who shares the training under way.
+
+    Args:
+        pool: The kind of pool.
+        process: Gives the process of a worker.
+        pids: Where the processes are noted, by rank.
+    """
+    send = pool.send
+
+    def send_and_note(self: Any, worker: int, job: Job) -> None:
+        if job.membership is not None:
+            pids[job.membership.rank] = process(self, worker)
+        send(self, worker, job)
+
+    return send_and_note
