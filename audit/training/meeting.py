@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 from torch import distributed
 
 from audit.training.distributed import WorkerGroup
-from audit.training.world import EXCHANGE_TIMEOUT, World, exchanges, joined
+from audit.training.world import EXCHANGE_TIMEOUT, World, exchanges, joined_world
 
 _CONNECTING = timedelta(seconds=30)
 _ADDRESS_OF_INTERFACE = 0x8915
@@ -58,7 +58,7 @@ def meeting_at(address: str, workers: WorkerGroup) -> Iterator[World]:
     with _over_the_interface_towards(address):
         with exchanges():
             store = _store_at(address, workers.world_size)
-        with joined(store, workers) as world:
+        with joined_world(store, workers) as world:
             yield world
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import distributed
 
 from audit.training.distributed import WorkerGroup, require_cards
-from audit.training.world import EXCHANGE_TIMEOUT, World, joined
+from audit.training.world import EXCHANGE_TIMEOUT, World, joined_world
 
 
 @contextmanager
@@ -31,5 +31,5 @@ def torchrun_world(device: torch.device) -> Iterator[World]:
     store, rank, size = next(iter(distributed.rendezvous("env://", timeout=EXCHANGE_TIMEOUT)))  # type: ignore[attr-defined]
     if rank:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process, and rank 0 decides
-    with joined(store, WorkerGroup(rank, size)) as world:
+    with joined_world(store, WorkerGroup(rank, size)) as world:
         yield world

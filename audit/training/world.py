@@ -100,7 +100,7 @@ def world() -> World | None:
 
 
 @contextmanager
-def joined(store: Any, workers: WorkerGroup) -> Iterator[World]:
+def joined_world(store: Any, workers: WorkerGroup) -> Iterator[World]:
     """Inside the block, trainings with `nproc` are shared by the processes of a store.
 
     Args:
