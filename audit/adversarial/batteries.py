@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from audit.adversarial.battery import AttackSpec, Battery
@@ -99,13 +100,17 @@ def battery_of_cell(name: str, description: Sequence[Any] | None) -> Battery:
 
     Args:
         name: The cell's method, the name of a battery.
-        description: What `Battery.describe` gave when the cell was planned; needed for a custom battery alone.
+        description: What `Battery.describe` gave when the cell was planned: which attacks of a battery that ships it
+            has, and everything of a custom one; None for all that ship.
 
     Raises:
         UsageError: For an unknown name.
     """
     if name != CUSTOM or description is None:
-        return battery_named(name)
+        battery = battery_named(name)
+        planned = {title for title, *_ in description[0]} if description else set()
+        entries = tuple(entry for entry in battery.entries if entry.title in planned)
+        return replace(battery, entries=entries) if 0 < len(entries) < len(battery.entries) else battery
     entries = []
     for title, attack, settings, _, sample, *rest in description[0]:
         fraction = next((value for value in rest if isinstance(value, float)), 1.0)

@@ -137,7 +137,7 @@ class HardeningConfig(TrainingConfig):
         48, ge=2, description="images a step; by default 64 for other nets than cnn-28 and other recipes"
     )
     learning_rate: Annotated[float, Flag("--learning-rate")] = Field(
-        1e-2,
+        1.2e-2,
         gt=0,
         description="at its peak; by default 0.008 of fgsm-rs, 0.004 for other nets of the zoo than cnn-28 and other "
         "recipes, and 0.001 for a net that is not of the zoo",

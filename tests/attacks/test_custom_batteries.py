@@ -171,6 +171,14 @@ def test_a_stored_cell_brings_its_battery_back() -> None:
     assert battery_of_cell("quick", None) is BATTERIES["quick"]
 
 
+@pytest.mark.parametrize("name", ["quick", "standard", "autoattack", "full"])
+def test_a_cell_has_the_attacks_that_it_was_planned_with(name: str) -> None:
+    fewer = BATTERIES[name].without_controls()
+    assert battery_of_cell(name, json.loads(json.dumps(fewer.describe()))) == fewer
+    assert battery_of_cell(name, json.loads(json.dumps(BATTERIES[name].describe()))) == BATTERIES[name]
+    assert battery_of_cell(name, [[["of an older version"]], 6]) == BATTERIES[name]
+
+
 @pytest.mark.parametrize(
     ("attacks", "weak"),
     [("fgsm", True), ("square", True), ("random-noise,fgsm", True), ("apgd-ce", False), ("fgsm,ddn", False)],

@@ -18,7 +18,7 @@ from audit.core.ascent import projected_step
 from audit.core.errors import Interrupted, UsageError
 from audit.core.registry import find, methods
 from audit.core.seeding import Generators
-from audit.core.threat import ThreatModel
+from audit.core.threat import Norm, ThreatModel
 from audit.core.types import Batch
 from audit.training import loop
 from audit.training.callbacks import TrainingCallbacks
@@ -139,6 +139,26 @@ def test_pgd_is_its_slow_twin() -> None:
             rows.append(torch.minimum(torch.maximum(moved, low), high).clamp(0, 1))
         images = torch.cat(rows)
     assert outcome.loss.item() == pytest.approx(cross_entropy(net(images), batch.labels).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_pgd_in_a_larger_ball_is_pgd_of_that_size(norm: Norm) -> None:
+    batch, start = thirds(12), {"start": "previous", "steps": 2}
+    made = []
+    for eps, relative in ((0.2, 1.5), (0.3, 1.0)):
+        net, state = Watched(tiny_net()), {}
+        for _ in range(2):  # the second goes on from where the first ended, beyond eps
+            step = replace(step_of(batch, ThreatModel(norm, eps)), recipe_state=state)
+            outcomes("pgd", net, step, relative_eps=relative, **start)
+        made.append(net.seen[-1])
+    assert torch.equal(*made)
+    assert float(ThreatModel(norm, 0.2).distance(made[0], batch.images).max()) > 0.25
+
+
+def test_a_larger_linf_ball_ends_at_all_images() -> None:
+    batch = thirds(6)
+    (outcome,) = outcomes("pgd", tiny_net(), step_of(batch, ThreatModel("linf", 1.0)), relative_eps=1.1)
+    assert torch.isfinite(outcome.loss)
 
 
 def test_without_the_clip_the_step_leaves_the_ball_but_not_the_box() -> None:

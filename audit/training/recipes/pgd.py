@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from torch import nn
 
 from audit.core.pass_count import PassCount
 from audit.core.registry import recipe
+from audit.core.threat import ThreatModel
 from audit.training.inner_attack import PerturbationStart, initial_perturbation, inner_pgd, store_perturbation
 from audit.training.step import Objective, TrainingStep, classification_step
 
@@ -23,6 +25,7 @@ def pgd(
     *,
     steps: int = 3,
     relative_step: float = 0.5,
+    relative_eps: float = 1.0,
     start: PerturbationStart = "random",
 ) -> Iterator[Objective]:
     """Descend the loss of images that a few steps of projected gradient ascent reach.
@@ -33,13 +36,17 @@ def pgd(
         net: Gives logits (N, classes) of images in [0, 1].
         step: The batch and the adversary.
         steps: Gradient steps of the inner attack.
-        relative_step: Length of a step in units of eps.
+        relative_step: Length of a step in units of the radius of the ball that is attacked.
+        relative_eps: That radius in units of eps. A little more than 1 gives more robustness within eps for some clean
+            accuracy.
         start: `previous` goes on from where the attack left the same image in the epoch before (see `fgsm-rs`); two
             steps then do more than three from a random point.
 
     Yields:
         One objective.
     """
+    if relative_eps != 1.0:
+        step = replace(step, threat=_with_eps(step.adversary, relative_eps * step.adversary.eps))
     threat = step.adversary
     adversarial = inner_pgd(
         net,
@@ -52,3 +59,8 @@ def pgd(
     )
     store_perturbation(step, start, adversarial)
     yield lambda: classification_step(net, adversarial, step)
+
+
+def _with_eps(threat: ThreatModel, eps: float) -> ThreatModel:
+    """The ball of another radius, no larger than all images in linf."""
+    return replace(threat, eps=min(eps, 1.0) if threat.norm == "linf" else eps)
