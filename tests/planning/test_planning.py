@@ -338,9 +338,9 @@ def test_attacks_on_a_model_that_answers_at_random_cost_a_forward_for_each_draw(
 @pytest.mark.parametrize(
     ("architecture", "asked", "expected"),
     [
-        ("cnn-28", {}, ("pgd", "muon", 3, 1e-2, {"steps": 2, "start": "auto"})),
-        ("cnn-28", {"epochs": 7}, ("pgd", "muon", 7, 1e-2, {"steps": 2, "start": "auto"})),
-        ("cnn-28", {"recipe_settings": {"steps": 3}}, ("pgd", "muon", 3, 1e-2, {"steps": 3})),
+        ("cnn-28", {}, ("pgd", "muon", 3, 1.2e-2, {"steps": 2, "start": "auto", "relative_eps": 1.1})),
+        ("cnn-28", {"epochs": 7}, ("pgd", "muon", 7, 1.2e-2, {"steps": 2, "start": "auto", "relative_eps": 1.1})),
+        ("cnn-28", {"recipe_settings": {"steps": 3}}, ("pgd", "muon", 3, 1.2e-2, {"steps": 3})),
         ("cnn-28", {"recipe": "fgsm-rs"}, ("fgsm-rs", "muon", 5, 8e-3, {})),
         ("cnn-28", {"recipe": "trades"}, ("trades", "adam", 6, 4e-3, {})),
         ("cnn-28", {"augmentation": "jitter"}, ("pgd", "adam", 6, 4e-3, {})),

@@ -72,6 +72,7 @@ def test_a_killed_worker_and_a_stop_change_no_byte(
     assert ray.is_initialized(), "whoever connected stays connected"
 
 
+@pytest.mark.slow
 def test_workers_share_a_training_and_one_that_is_killed_changes_no_byte(
     cluster: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,7 +169,7 @@ def test_without_tensorboard_one_sentence_says_what_to_install(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("architecture", "given", "rate"),
     [
-        ("cnn-28", {}, 10e-3),
+        ("cnn-28", {}, 12e-3),
         ("torchvision:resnet18", {}, 1e-3),
         ("torchvision:resnet18", {"learning_rate": 4e-3}, 4e-3),
     ],
