@@ -109,8 +109,8 @@ def battery_of_cell(name: str, description: Sequence[Any] | None) -> Battery:
     if name != CUSTOM or description is None:
         battery = battery_named(name)
         planned = {title for title, *_ in description[0]} if description else set()
-        entries = tuple(entry for entry in battery.entries if entry.title in planned)
-        return replace(battery, entries=entries) if 0 < len(entries) < len(battery.entries) else battery
+        of_plan = tuple(entry for entry in battery.entries if entry.title in planned)
+        return replace(battery, entries=of_plan) if 0 < len(of_plan) < len(battery.entries) else battery
     entries = []
     for title, attack, settings, _, sample, *rest in description[0]:
         fraction = next((value for value in rest if isinstance(value, float)), 1.0)
