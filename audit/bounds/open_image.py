@@ -17,6 +17,8 @@ from audit.bounds.outcome import Outcome, Rung
 from audit.bounds.propagate import Values
 from audit.bounds.region import Region
 
+_ALL = slice(None)
+
 
 @dataclass
 class OpenImage:
@@ -60,7 +62,7 @@ class OpenImage:
         """Whether its time is over."""
         return self.limit is not None and self.spent > self.limit
 
-    def raise_bounds(self, bounds: Tensor, rung: Rung, index: Tensor | slice = slice(None)) -> None:
+    def raise_bounds(self, bounds: Tensor, rung: Rung, index: Tensor | slice = _ALL) -> None:
         """Take what is better of new bounds; it is proven where all exceed the tie.
 
         Args:
