@@ -56,6 +56,7 @@ def process_of(pool: Any, worker: int) -> int:
     return int(ray._private.state.actors()[actor._ray_actor_id.hex()]["Pid"])
 
 
+@pytest.mark.slow
 def test_a_killed_worker_and_a_stop_change_no_byte(
     cluster: str, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
