@@ -103,13 +103,13 @@ def expect_cost(task: Task, identity: RunIdentity, experience: Experience) -> Ta
         Its cost; None where nothing is known of it.
     """
     source = experience.source(task)
-    passes = _declared(task, identity, experience)
+    passes, most = _declared(task, identity, experience), max_task_passes(task, identity, experience.draws)
     basis: Basis = source or ("declared" if passes is None else "usual")
     if passes is None:
-        passes = experience.passes_like(task) or max_task_passes(task, identity)
+        passes = experience.passes_like(task) or most
     if passes is None:
         return None
-    passes = _no_more(passes, max_task_passes(task, identity, experience.draws))
+    passes = _no_more(passes, most)
     seconds = experience.seconds(task, passes)
     if task.cell.study in MODEL_STUDIES:
         seconds = min(seconds, time_budget_of(task))

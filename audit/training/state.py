@@ -34,7 +34,7 @@ class TrainingResult:
     """The best weights of a training, and its history.
 
     Attributes:
-        weights: The state dict of the best epoch, float32 on the CPU.
+        weights: The state dict of the epoch that was kept, float32 on the CPU.
         history: One row an epoch: its number from 1, recipe, loss, accuracies in [0, 1] and learning rate.
         kept_epoch: The epoch that was kept, from 1.
         passes: What the training cost, in examples.
@@ -73,8 +73,8 @@ class TrainingState:
         recipe_states: Tensors that the recipe keeps from one batch to the next, by share of this process.
         history: One row an epoch: its number from 1, recipe, loss, accuracies in [0, 1] and learning rate.
         seconds: The time each epoch took.
-        best_weights: The state dict of the best epoch.
-        best_epoch: The best epoch, from 1; 0 before there is one.
+        best_weights: The state dict of the epoch kept so far.
+        best_epoch: That epoch, from 1; 0 before there is one. See `update_best`.
         stopped: Why the training ended before its last epoch; "" where it did not.
         notes: Sentences about the training for its reader.
     """
