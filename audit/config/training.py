@@ -97,7 +97,11 @@ class TrainingConfig(ConfigTable):
             "--time-budget", help="As 90s, 12m or 1.5h: fewer epochs when the first steps show that all will not fit."
         ),
     ] = Field(None, gt=0, description="seconds; fewer epochs when the first steps show that all will not fit")
-    precision: Precision = Field("float32", description="bfloat16: mixed precision; the kept weights are float32")
+    precision: Precision = Field(
+        "auto",
+        description="bfloat16: mixed precision, whose kept weights are float32; auto: so where a processor has "
+        "AVX512-BF16 and the net gains by it",
+    )
     compile: bool = Field(False, description="torch.compile the net while it is trained")
     shares: Annotated[int, Flag("--shares")] = Field(
         1,

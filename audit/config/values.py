@@ -16,7 +16,7 @@ from audit.core.threat_format import parse_eps
 Preset = Literal["quick", "standard", "full"]
 Optimizer = Literal["muon", "adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Schedule = Literal["one-cycle", "cosine", "step", "constant"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16"]
 Compression = Literal["magnitude", "structured", "clip", "int8", "distill"]
 IMAGE_SIZES = range(8, 1025)
 """Heights and widths in pixels that images may be resized to."""

@@ -14,7 +14,7 @@ from typing import Literal
 from audit.config import RunConfig
 from audit.core.evidence import Evidence
 from audit.core.topic import topic_of
-from audit.planning.plan import FIRST_STUDIES, AuditPlan, Task
+from audit.planning.plan import FIRST_STUDIES, MODEL_STUDIES, AuditPlan, Task
 from audit.planning.steps import StudySteps, study_steps
 from audit.results.run_results import RunResults
 from audit.results.stopping import checked_readings, ending
@@ -49,7 +49,8 @@ class Agenda:
             plan: The plan.
             config: The configuration of the run, whose criteria say when a study is decided.
             order: In which order ready cells are named.
-            cost: What a cell costs, in any unit; infinite where that is not known. Waves do not ask.
+            cost: What a cell costs, in any unit; infinite where that is not known. Waves do not ask, and for several
+                workers it is not asked before the first cell is named where that is plain.
         """
         self._plan, self._config, self._order, self._cost = plan, config, order, cost
         self._studies = study_steps(plan)
@@ -59,6 +60,7 @@ class Agenda:
         self._waiting: dict[str, int] = {}
         self._dependents: defaultdict[str, list[Task]] = defaultdict(list)
         self._ready: list[tuple[tuple[float, ...], str]] = []
+        self._unranked: list[Task] = []
         self._tasks = {task.cell.key: task for task in plan.tasks}
         self._opened = [1] * len(self._studies)
         self._firsts_left = Counter(task.wave for task in plan.tasks if task.cell.key not in later)
@@ -89,6 +91,10 @@ class Agenda:
             for number, study in enumerate(self._studies):
                 if self._could_come_first(number, study):
                     self._open_next_step(number, evidence)
+        if self._unranked:
+            if finished is None and (maker := self._plain_first()):
+                return maker
+            self._rank_all()
         if not self._ready or (finished is not None and self._ready[0][0] > self._first_after(finished)):
             return None
         _, key = heapq.heappop(self._ready)
@@ -119,7 +125,23 @@ class Agenda:
             self._push(task)
 
     def _push(self, task: Task) -> None:
-        heapq.heappush(self._ready, (self._rank(task), task.cell.key))
+        if self._order == "longest first" and "_chains" not in self.__dict__:
+            self._unranked.append(task)
+        else:
+            heapq.heappush(self._ready, (self._rank(task), task.cell.key))
+
+    def _rank_all(self) -> None:
+        unranked, self._unranked = self._unranked, []
+        for task in unranked:
+            heapq.heappush(self._ready, (self._rank(task), task.cell.key))
+
+    def _plain_first(self) -> Task | None:
+        """The one model that is to be made, where nothing of another is ready: it begins while costs are asked for."""
+        makers = [task for task in self._unranked if task.cell.study in MODEL_STUDIES]
+        if len(makers) != 1 or any(task.cell.study in FIRST_STUDIES for task in self._unranked):
+            return None
+        self._unranked.remove(makers[0])
+        return makers[0]
 
     def _rank(self, task: Task) -> tuple[float, ...]:
         """What is named first has the least."""

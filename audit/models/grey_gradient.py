@@ -62,7 +62,8 @@ class _GreyConvolution(torch.autograd.Function):
     """A convolution of images of one channel, whose weights get no gradient.
 
     Every pixel of the output weighs a window of the input, so that the gradient of the input is that of the output
-    times the weights, each window added back to where it was taken from.
+    times the weights, each window added back to where it was taken from. Inside a block of autocast the output, and so
+    its gradient, is of a lower precision than the weights; the sum over windows is not.
     """
 
     @staticmethod
@@ -74,7 +75,7 @@ class _GreyConvolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (weight,), layer = ctx.saved_tensors, ctx.layer
-        windows = weight.flatten(1).T @ gradient.flatten(2)
+        windows = (weight.flatten(1).T.to(gradient.dtype) @ gradient.flatten(2)).to(weight.dtype)
         size = layer.kernel_size
         back = fold(windows, ctx.size, size, dilation=layer.dilation, padding=layer.padding, stride=layer.stride)
         return back, None, None, None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from audit.execution.parallel import ParallelExecutor
 from audit.execution.runner import Executor, RunCallback
 from audit.execution.workers import WorkerPool
 from audit.models.architecture import ZOO
-from audit.planning.expectation import expect_costs
+from audit.planning.expectation import TaskCost, expect_costs
 from audit.planning.plan import AuditPlan, Task
 from audit.report.warm_up import warm_up
 from audit.runs.clock import RunClock, pass_cost
@@ -208,11 +209,14 @@ def _cards(config: RunConfig) -> Sequence[str]:
 
 
 def _expected_seconds(folder: RunFolder, setup: RunSetup, plan: AuditPlan) -> Callable[[Task], float]:
-    experience = learn_costs(setup, plan, folder.store, probe=False)
-    expected = expect_costs(plan.tasks, setup.subject, experience).by_task
+    """What a cell takes; measured when it is asked first, as a model may be made meanwhile."""
+
+    @cache
+    def expected() -> Mapping[str, TaskCost]:
+        return expect_costs(plan.tasks, setup.subject, learn_costs(setup, plan, folder.store, probe=False)).by_task
 
     def seconds(task: Task) -> float:
-        cost = expected.get(task.cell.key)
+        cost = expected().get(task.cell.key)
         return float("inf") if cost is None else cost.seconds / task.processes
 
     return seconds

@@ -35,6 +35,7 @@ from audit.training.optimisation import (
     weight_penalty,
     with_weights,
 )
+from audit.training.precision import choose_precision
 from audit.training.setup import TrainingSetup, build_setup
 from audit.training.shares import BatchShares
 from audit.training.state import TrainingResult, TrainingState
@@ -86,6 +87,7 @@ def run_training(
     net.train()
     first = data.first.to(device)
     net.choose_layout(first)
+    notes = (*setup.notes, *choose_precision(net, setup, first))
     net.learn_outputs(first, classes)
     with restored_global_rng(device):
         net.require_gradients(first, adversarial=setup.threat is not None)
@@ -100,7 +102,7 @@ def run_training(
         compiled(module, settings.compile, sample),
     ):
         state = _start_or_resume(setup, net, callbacks)
-        notes = (*setup.notes, *net.gradient_point.notes)
+        notes += net.gradient_point.notes
         state.notes += [sentence for sentence in notes if sentence not in state.notes]
         while not state.finished():
             _epoch(setup, state, callbacks)
@@ -282,7 +284,7 @@ def _validate(setup: TrainingSetup, state: TrainingState) -> dict[str, Any]:
             proves=bool(setup.recipe.facts.get("proves")),
         )
     )
-    with with_weights(state.net.net, None if state.ema is None else state.ema.weights):
+    with with_weights(state.net.net, None if state.ema is None else state.ema.weights), state.net.in_float32():
         scores = validator(state.net)
     assert state.correct is not None
     accuracy = {} if setup.detects else {"train_accuracy": float(state.correct) / len(state.losses)}

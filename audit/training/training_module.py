@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -131,26 +132,44 @@ class TrainingModule(nn.Module):
         self.eval()
         try:
             set_memory_format(self.net, channels_last=True)
-            self._try(images)
+            self.gradients(images)
         except RuntimeError as fault:
             if is_out_of_memory(fault):
                 raise
             self.channels_last = False
             set_memory_format(self.net, channels_last=False)
             try:
-                self._try(images)
+                self.gradients(images)
             except RuntimeError as second:
                 first_line = str(second).strip().split("\n", 1)[0]
                 raise ModelError(f"The model cannot be trained, as it fails on four images: {first_line}") from second
         self.train(training)
 
-    def _try(self, images: Images) -> None:
-        """Forward and, where there is a gradient, back: `view` may fail on either way."""
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """A block in which the net runs in float32, for what judges it."""
+        before, self.autocast = self.autocast, False
+        try:
+            yield
+        finally:
+            self.autocast = before
+
+    def gradients(self, images: Images) -> Sequence[Tensor]:
+        """The gradients of weights on a few images, to see whether the net runs so: `view` may fail on either way.
+
+        Args:
+            images: A few images (N, C, H, W) in [0, 1].
+
+        Returns:
+            Those that there are; none of a net without.
+        """
         with torch.enable_grad():
-            outputs = [value.sum() for value in tensors_in(self._run(self.normalised(images))).values()]
+            outputs = [value.sum() for value in tensors_in(self._outputs(self.normalised(images))).values()]
         trainable = [output for output in outputs if output.requires_grad]
-        if trainable:
-            torch.autograd.grad(trainable, [p for p in self.net.parameters() if p.requires_grad], allow_unused=True)
+        if not trainable:
+            return ()
+        weights = [p for p in self.net.parameters() if p.requires_grad]
+        return [g for g in torch.autograd.grad(trainable, weights, allow_unused=True) if g is not None]
 
     def _outputs(self, normalised: Images) -> Any:
         if not self.autocast:  # entering it costs a small net half a percent of its time

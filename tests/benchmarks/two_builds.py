@@ -5,7 +5,8 @@
 OLD and NEW are checkouts, such as two worktrees; the words after -- go to `audit run` of both, relative paths among
 them counted from the present folder. Every round runs both, each with an empty store and a cache of its own. With
 --keep the run folders stay, and a build whose folder holds a finished run of as many rounds is not run again: a slow
-old build needs its run once. Seconds compare on a machine that does nothing else; CPU seconds and passes anywhere.
+old build needs its run once. Both are compiled to bytecode first, as an installed wheel is. Seconds compare on a machine
+that does nothing else; CPU seconds and passes anywhere.
 
     python tests/benchmarks/two_builds.py OLD NEW --keep default
     python tests/benchmarks/two_builds.py OLD NEW --keep standard -- --preset standard
@@ -15,6 +16,7 @@ old build needs its run once. Seconds compare on a machine that does nothing els
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import resource
@@ -143,6 +145,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = given.keep or Path(temporary)
         builds = {"old": given.old, "new": given.new}
+        for checkout in builds.values():
+            compileall.compile_dir(checkout / "audit", quiet=1)
         for number in range(given.rounds):
             for build, checkout in builds.items():
                 folder = root / f"{build}-{number}"

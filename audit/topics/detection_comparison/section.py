@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtr
 
 from audit.document.model import DocumentModel, Proportion, proportion
 from audit.document.section import Rows, SectionContext
@@ -96,7 +96,7 @@ def change_of_precision(first: SampledPrecision, second: SampledPrecision) -> Pr
     difference = second.precision.estimate - first.precision.estimate
     interval = basic_bootstrap(np.asarray(difference), falls, first.precision.n, least=-1.0)
     error = float(falls.std(ddof=1)) if len(falls) > 1 else 0.0
-    chance = 2 * stats.norm.sf(abs(difference) / error) if error > 0 else float(difference == 0)
+    chance = 2 * float(ndtr(-abs(difference) / error)) if error > 0 else float(difference == 0)
     return PrecisionChange(
         quantity=first.quantity,
         before=first.precision,
