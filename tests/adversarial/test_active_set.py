@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.adversarial.active_set import SearchState, Step, StepResult, run_search
+from audit.adversarial.active_set import run_search
+from audit.adversarial.search_state import SearchState, Step, StepResult
 from audit.attacks.pgd import initial_point, pgd_step
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
