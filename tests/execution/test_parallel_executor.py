@@ -164,7 +164,7 @@ def test_the_first_model_begins_before_costs_are_asked_for() -> None:
         asked.append(task)
         return 1.0
 
-    agenda = Agenda(build_plan(CONFIG, replace(SUBJECT, loaded="")), CONFIG, "longest first", cost)
+    agenda = Agenda(build_plan(CONFIG, replace(SUBJECT, loaded=None)), CONFIG, "longest first", cost)
     first = agenda.next_task({})
     assert first is not None and first.cell.study == "training" and not asked
     assert agenda.next_task({}) is not None and asked
