@@ -264,7 +264,7 @@ def test_shares_give_the_same_weights_in_any_number_of_processes(table: list[str
 
     def weights(nproc: int | None) -> list[Tensor]:
         net = build("cnn-28", classes=4, input_shape=(1, 28, 28), seed=0)
-        threat = ThreatModel("linf", 0.1)
+        threat = ThreatModel("linf", 0.015)
         fit(net, data, settings, classes=4, threat=threat, device=torch.device(CARD.type), nproc=nproc)
         return [value.cpu() for value in net.state_dict().values()]
 
@@ -371,7 +371,7 @@ def test_a_search_in_a_lower_precision_breaks_as_many(
     model, count = model_on(CARD), 1024 if ON_CARD else 8
     model.layout.batch_size, model.layout.replayed = count, count * replayed
     batch, settings = batch_for(model, count), {"steps": 20 if ON_CARD else 3}
-    threat = ThreatModel("linf", 1 / 255)
+    threat = ThreatModel("linf", 0.015)
 
     def broken(lower: SearchPrecision) -> float:
         model.layout.precision = lower
