@@ -123,7 +123,7 @@ def _fastest(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
         layout = _compare(model, default, deadline) if time.monotonic() < deadline else default
         layout = replace(layout, folded=_folding_pays(model, layout, seconds))
         _apply(model, layout)
-        layout = replace(layout, precision=quickest_precision(model, seconds))
+        layout = replace(layout, search_precision=quickest_precision(model, seconds))
         _apply(model, layout)
         return replace(layout, replayed=most_replayed(model, seconds)) if can_record(model.device) else layout
     finally:
@@ -238,12 +238,16 @@ def _read_cached(path: Path) -> ExecutionLayout | None:
     try:
         stored = json.loads(path.read_text())
         # Versions before them wrote neither of the last two.
-        further = stored.get("replayed", 0), stored.get("precision", "float32")
+        further = stored.get("replayed", 0), stored.get("search_precision", "float32")
         layout = ExecutionLayout(stored["channels_last"], stored["batch_size"], stored["folded"], *further)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     kinds = tuple(map(type, astuple(layout)))
-    return layout if kinds == (bool, int, bool, int, str) and layout.precision in get_args(SearchPrecision) else None
+    return (
+        layout
+        if kinds == (bool, int, bool, int, str) and layout.search_precision in get_args(SearchPrecision)
+        else None
+    )
 
 
 def _write_cached(path: Path, layout: ExecutionLayout) -> None:

@@ -38,14 +38,15 @@ class ExecutionLayout:
         folded: Whether searches ask a copy whose batch norm is folded (see `audit.models.search_form`).
         replayed: The most images of a search whose steps are replayed from CUDA graphs (see
             `audit.models.replayed_steps`); 0 where all are taken plainly.
-        precision: What searches may compute in (see `audit.models.search_form`); what they find is judged in float32.
+        search_precision: What searches may compute in (see `audit.models.search_form`); what they find is judged in
+            float32.
     """
 
     channels_last: bool = True
     batch_size: int = 128
     folded: bool = False
     replayed: int = 0
-    precision: SearchPrecision = "float32"
+    search_precision: SearchPrecision = "float32"
     whole = False  # no field: nothing that is chosen or stored
 
     @contextmanager

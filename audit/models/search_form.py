@@ -47,7 +47,7 @@ def in_search_precision(model: ModelUnderTest) -> Iterator[bool]:
     """
     module = model.module
     before = module.arithmetic
-    module.arithmetic = "float32" if module.draws > 1 else model.layout.precision
+    module.arithmetic = "float32" if module.draws > 1 else model.layout.search_precision
     try:
         yield module.arithmetic != "float32"
     finally:

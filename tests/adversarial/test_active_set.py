@@ -204,7 +204,7 @@ def test_what_less_than_float32_takes_for_misclassified_goes_on_until_float32_ag
         start = initial_point(THREAT, at_random=False)
         return run_search(exact_model, exact_batch, draws(exact_batch), start=start, step=step, steps=STEPS, **more)
 
-    exact_model.layout.precision = "bfloat16"
+    exact_model.layout.search_precision = "bfloat16"
     expected = slow(exact_model, exact_batch)
     broken = is_adversarial_logits(exact_model.logits(expected), exact_batch.target_mask(3))
     found = search(sync_every=sync_every)
@@ -219,6 +219,6 @@ def test_what_less_than_float32_takes_for_misclassified_goes_on_until_float32_ag
 
 
 def test_a_model_that_draws_is_asked_in_float32(exact_model: ModelUnderTest) -> None:
-    exact_model.layout.precision, exact_model.module.draws = "bfloat16", 4
+    exact_model.layout.search_precision, exact_model.module.draws = "bfloat16", 4
     with in_search_precision(exact_model) as lower:
         assert not lower and exact_model.module.arithmetic == "float32"

@@ -374,7 +374,7 @@ def test_a_search_in_a_lower_precision_breaks_as_many(
     threat = ThreatModel("linf", 0.015)
 
     def broken(lower: SearchPrecision) -> float:
-        model.layout.precision = lower
+        model.layout.search_precision = lower
         proposals = attack("apgd-ce", model, batch, threat, **settings)
         return float((model.predictions(proposals) != batch.labels).float().mean())
 
