@@ -14,7 +14,7 @@ from audit.core.errors import UsageError
 from audit.core.types import Images, Logits, PassCount
 from audit.models.batching import ExecutionLayout
 from audit.models.outputs import OutputReader
-from audit.models.precision import SearchPrecision, recurrent_gradients
+from audit.models.precision import SearchPrecision, bfloat16_autocast, recurrent_gradients
 
 
 @dataclass
@@ -103,7 +103,7 @@ class NormalisedModel(nn.Module):
     def _outputs(self, normalised: Images) -> Any:
         if self.arithmetic != "bfloat16":
             return self.net(normalised)
-        with torch.autocast(normalised.device.type, torch.bfloat16):
+        with bfloat16_autocast(normalised.device):
             return self.net(normalised)
 
     def _count_backward(self, gradient: Tensor) -> None:

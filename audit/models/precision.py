@@ -71,6 +71,18 @@ def ieee_float32(*, tf32: bool = False) -> Iterator[None]:
         _inside.block = outside
 
 
+def bfloat16_autocast(device: torch.device) -> torch.autocast:
+    """A block of mixed precision, in which every forward casts the weights that it finds.
+
+    torch keeps casts until the outermost block of autocast ends, which may be a caller's around a whole training: its
+    steps would move weights that no forward looks at any more (torch 2.14.1).
+
+    Args:
+        device: Where the net runs.
+    """
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
 def take_nondeterministic_operations() -> tuple[str, ...]:
     """Operations without a deterministic kernel that ran on an accelerator since the last call, sorted."""
     names = tuple(sorted(_nondeterministic))

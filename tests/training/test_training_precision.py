@@ -115,3 +115,15 @@ def test_a_net_that_does_not_run_so_and_one_told_otherwise_stay_in_float32(
 def test_the_same_seed_gives_the_same_bytes(supported: bool, batch: Batch, settings: TrainingConfig) -> None:
     first, second = (fit(tiny_net(), batch, settings, classes=3, threat=LINF) for _ in range(2))
     assert all(torch.equal(weight, second.weights[name]) for name, weight in first.weights.items())
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_callers_autocast_around_a_training_changes_no_bit(
+    precision: str, batch: Batch, settings: TrainingConfig
+) -> None:
+    """torch keeps cast weights until the outermost block ends: steps would move weights that no forward looks at."""
+    settings = settings.model_copy(update={"precision": precision})
+    plain = fit(tiny_net(), batch, settings, classes=3, threat=LINF)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = fit(tiny_net(), batch, settings, classes=3, threat=LINF)
+    assert all(torch.equal(weight, inside.weights[name]) for name, weight in plain.weights.items())
