@@ -1,0 +1,69 @@
+"""The search for the smallest patch into each of some classes, which goes on where it was cut off."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from audit.core.cell import Cell
+from audit.core.errors import Interrupted
+from audit.core.registry import find
+from audit.core.seeding import Generators
+from audit.core.types import Batch, PassCount
+from audit.execution.context import Context
+from audit.metrics.neural_cleanse import Triggers, TriggerSearch
+from audit.models.under_test import ModelUnderTest
+
+
+def search_triggers(
+    context: Context, cell: Cell, model: ModelUnderTest, batch: Batch, labels: range
+) -> tuple[Triggers, Tensor]:
+    """Make the patches on half of the images and try each on the other half.
+
+    Args:
+        context: Gives the checkpoint of the cell.
+        cell: The cell, whose settings are those of the metric, and perhaps others.
+        model: The model.
+        batch: All images of the cell, on the model's device.
+        labels: The classes.
+
+    Returns:
+        The patches, and whether each sends each image of the other half to its class, bool (M, K).
+
+    Raises:
+        Interrupted: The user asked to stop; what was searched is kept.
+        NotApplicable: The model has too many classes.
+    """
+    metric = find("metric", "smallest-triggers")
+    settings = metric.settings({name: cell.settings[name] for name in metric.defaults if name in cell.settings})
+    draws = Generators.of(
+        [f"class {label}" for label in labels], seed=cell.seed, purpose="backdoor", device=model.device
+    )
+    triggers = _searched(context, model, TriggerSearch(model, batch.images[0::2], draws, labels, **settings))
+    images = batch.images[1::2]
+    moved = [model.predictions(triggers.stamped(images, place)) == label for place, label in enumerate(labels)]
+    return triggers, torch.stack(moved, 1)
+
+
+def _searched(context: Context, model: ModelUnderTest, search: TriggerSearch) -> Triggers:
+    checkpoint, before = context.checkpoint(), model.passes
+    if (kept := checkpoint.load()) is not None:
+        state, facts = kept
+        search.restore(state, facts["done"])
+        model.charge(PassCount(**facts["passes"]))
+
+    def keep() -> None:
+        checkpoint.save(search.state(), {"done": search.done, "passes": asdict(model.passes - before)})
+
+    while not search.finished:
+        if context.stopping():
+            if search.done:
+                keep()
+            raise Interrupted("Stopped while looking for a trigger; the same command resumes.")
+        search.advance()
+        if checkpoint.is_due and not search.finished:
+            keep()
+        context.progress(search.done, search.steps)
+    return search.triggers()
