@@ -68,13 +68,12 @@ def test_a_search_cut_off_at_any_price_goes_on_to_the_same_evidence(
     run = backdoor if cell is CELL else backdoor_part
     plain = bare_context(cnn_model, cnn_batch, cell)
     whole, seen = run(plain, cell), list[int]()
-    for after in (1, 2):
-        stopped = replace(
-            plain,
-            scratch=tmp_path,
-            progress=lambda done, total: seen.append(done),
-            stopping=lambda after=after: len(seen) == after,
-        )
+    for rounds in ([10], [10, 20]):
+
+        def reached(rounds: list[int] = rounds) -> bool:
+            return seen == rounds
+
+        stopped = replace(plain, scratch=tmp_path, progress=lambda done, total: seen.append(done), stopping=reached)
         with pytest.raises(Interrupted, match="the same command resumes"):
             run(stopped, cell)
     assert seen == [10, 20], "a second process goes on with the steps after those of the first"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import torch
 from torch import Tensor
 
@@ -11,8 +9,9 @@ from audit.core.cell import Cell
 from audit.core.errors import Interrupted
 from audit.core.registry import find
 from audit.core.seeding import Generators
-from audit.core.types import Batch, PassCount
+from audit.core.types import Batch
 from audit.execution.context import Context
+from audit.execution.resumable import ResumableLoop
 from audit.metrics.neural_cleanse import Triggers, TriggerSearch
 from audit.models.under_test import ModelUnderTest
 
@@ -48,22 +47,12 @@ def search_triggers(
 
 
 def _searched(context: Context, model: ModelUnderTest, search: TriggerSearch) -> Triggers:
-    checkpoint, before = context.checkpoint(), model.passes
-    if (kept := checkpoint.load()) is not None:
-        state, facts = kept
-        search.restore(state, facts["done"])
-        model.charge(PassCount(**facts["passes"]))
-
-    def keep() -> None:
-        checkpoint.save(search.state(), {"done": search.done, "passes": asdict(model.passes - before)})
-
+    if context.stopping():
+        raise Interrupted("Stopped before looking for a trigger; the same command resumes.")
+    loop = ResumableLoop(context, model, search.steps, "looking for a trigger")
+    if loop.done:
+        search.restore(loop.state, loop.done)
     while not search.finished:
-        if context.stopping():
-            if search.done:
-                keep()
-            raise Interrupted("Stopped while looking for a trigger; the same command resumes.")
         search.advance()
-        if checkpoint.is_due and not search.finished:
-            keep()
-        context.progress(search.done, search.steps)
+        loop.round_done(search.done, search.state)
     return search.triggers()
