@@ -1,10 +1,14 @@
-"""Cells that are joined from parts: what a part is called among the inputs of the cell that joins them."""
+"""Cells that are joined from parts: the studies of parts, and what a part is called among the inputs of the joining
+cell.
+
+A part is a cell of a study of its own, so that whoever reads the evidence of a study meets whole cells alone.
+"""
 
 from __future__ import annotations
 
 from audit.core.cell import Cell
 
-_PART = "part "
+_PART, _SUFFIX = "part ", "-part"
 
 
 def part_input(first: int) -> str:
@@ -23,6 +27,33 @@ def part_inputs(cell: Cell) -> tuple[str, ...]:
         cell: A cell whose parts are named by `part_input`.
     """
     return tuple(sorted((name for name in cell.inputs if name.startswith(_PART)), key=_first))
+
+
+def part_study(study: str) -> str:
+    """The study of the parts of a study's cells.
+
+    Args:
+        study: Name of a study.
+    """
+    return study + _SUFFIX
+
+
+def whole_study(study: str) -> str:
+    """The study whose cells join those of a study, or the study itself.
+
+    Args:
+        study: Name of a study, of parts or not.
+    """
+    return study.removesuffix(_SUFFIX)
+
+
+def is_part(cell: Cell) -> bool:
+    """Whether a cell is a part.
+
+    Args:
+        cell: Any cell.
+    """
+    return cell.study.endswith(_SUFFIX)
 
 
 def _first(name: str) -> int:
