@@ -84,7 +84,7 @@ def best_targeted_patch(request: ThreatRequest, made_on: Batch, threat: PatchThr
     """
     model = request.model
     loop = ResumableLoop(request.context, model, len(labels), "making a patch towards each class")
-    best = TargetedPatch(**loop.facts, paint=loop.state["paint"].to(model.device)) if loop.done else None
+    best = TargetedPatch(**loop.facts, paint=loop.state["paint"].to(model.device)) if loop.facts else None
     for done, label in enumerate(labels[loop.done :], loop.done + 1):
         others = with_target(made_on, label, len(model.classes)).select(made_on.labels != label)
         paint = make_patch(request, others, threat)

@@ -56,7 +56,8 @@ class ThreatRequest:
     @property
     def norm(self) -> Norm:
         """The norm of the ball; that of single pixels where a pose or a patch may change one by any amount."""
-        return (self.cell.threat or {}).get("norm", "linf")
+        norm: Norm = (self.cell.threat or {}).get("norm", "linf")
+        return norm
 
     def draws(self, batch: Batch, purpose: str) -> Generators:
         """One generator per example.

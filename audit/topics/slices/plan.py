@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audit.core.types import PassCount
-from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
+from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.parts import part_input
 from audit.planning.plan import Slice, Task
 from audit.planning.run_identity import RunIdentity
@@ -20,7 +20,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
         builder: The plan so far.
         model: The model.
     """
-    chunks = builder.chunks(builder.config.table(SlicesConfig).examples, 4 * EXAMPLES_PER_CELL)
+    chunks = builder.chunks(builder.config.table(SlicesConfig).examples, 4 * builder.config.chunk)
     if not chunks or not builder.identity.labelled:
         return
     settings = {"columns": builder.identity.cohorts} if builder.identity.cohorts else {}
