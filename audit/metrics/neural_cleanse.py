@@ -164,7 +164,7 @@ class TriggerSearch:
         self.price[self.searched] = price
         self.window = torch.zeros(count, device=model.device)
         self.best_area = torch.full((count,), torch.inf, dtype=torch.float64, device=precise_device(model.device))
-        self.best_mask, self.best_pattern = self.masks(), self.patterns()
+        self.best_mask, self.best_pattern = self._masks(), self._patterns()
 
     @property
     def finished(self) -> bool:
@@ -174,10 +174,10 @@ class TriggerSearch:
     def advance(self) -> None:
         """Take the steps up to the next change of the price, or the last ones."""
         for _ in range(min(SUCCESS_WINDOW, self.steps - self.done)):
-            self.step(self.done)
+            self._step(self.done)
             self.done += 1
         if self.done % SUCCESS_WINDOW == 0:
-            self.reprice()
+            self._reprice()
 
     def state(self) -> dict[str, Tensor]:
         """All that the steps after the last change of the price depend on, by name."""
@@ -207,15 +207,15 @@ class TriggerSearch:
         self.adam.load_state_dict({**groups, "state": adam})
         self.done = done
 
-    def masks(self) -> Tensor:
+    def _masks(self) -> Tensor:
         """Opacity in [0, 1], (K, H, W)."""
         return self.opacity.detach().sigmoid()
 
-    def patterns(self) -> Tensor:
+    def _patterns(self) -> Tensor:
         """Colours in [0, 1], (K, C, H, W)."""
         return self.colour.detach().sigmoid()
 
-    def step(self, number: int) -> None:
+    def _step(self, number: int) -> None:
         """One step of Adam; the images' gradients are chained to mask and pattern by hand."""
         mask, pattern, searched = self.opacity.sigmoid(), self.colour.sigmoid(), self.searched
         index = self.draws.fork(number).integers(len(self.images), self.batch).to(self.images.device)
@@ -229,23 +229,23 @@ class TriggerSearch:
         torch.autograd.backward([inputs, area], [result.gradient.view_as(inputs) / self.batch, torch.ones_like(area)])
         self.adam.step()
 
-    def reprice(self) -> None:
+    def _reprice(self) -> None:
         """Keep what worked and is smaller; ask for less area of what works, allow more to what does not."""
         works = self.window >= self.success
-        area = precise(self.masks()).flatten(1).mean(1)
+        area = precise(self._masks()).flatten(1).mean(1)
         smaller = works.to(area.device) & (area < self.best_area)
         self.best_area = torch.where(smaller, area, self.best_area)
         better = smaller.to(works.device)
-        self.best_mask = torch.where(better[:, None, None], self.masks(), self.best_mask)
-        self.best_pattern = torch.where(better[:, None, None, None], self.patterns(), self.best_pattern)
+        self.best_mask = torch.where(better[:, None, None], self._masks(), self.best_mask)
+        self.best_pattern = torch.where(better[:, None, None, None], self._patterns(), self.best_pattern)
         self.price = torch.where(works, self.price * PRICE_UP, self.price / PRICE_DOWN)
         self.window.zero_()
 
     def triggers(self) -> Triggers:
         """The smallest that worked, the last where none did."""
         worked = self.best_area.isfinite().to(self.best_mask.device)
-        masks = torch.where(worked[:, None, None], self.best_mask, self.masks())
-        patterns = torch.where(worked[:, None, None, None], self.best_pattern, self.patterns())
+        masks = torch.where(worked[:, None, None], self.best_mask, self._masks())
+        patterns = torch.where(worked[:, None, None, None], self.best_pattern, self._patterns())
         return Triggers(masks[self.searched], patterns[self.searched], worked[self.searched])
 
 
