@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from audit.core.cell import Cell, plain_json
 from audit.core.pass_count import PassCount
 from audit.planning.battery_cost import BatteryOutcomes
-from audit.planning.parts import whole_study
+from audit.planning.parts import part_inputs, whole_study
 from audit.planning.plan import MODEL_STUDIES, Task
 from audit.planning.throughput import Throughput
 
@@ -204,4 +204,5 @@ def _line(points: Sequence[tuple[float, float]]) -> _Line:
 
 def _question(cell: Cell) -> str:
     settings = {name: value for name, value in cell.settings.items() if name not in _NO_MATTER}
-    return json.dumps([whole_study(cell.study), cell.method, settings], sort_keys=True, default=plain_json)
+    joins = bool(part_inputs(cell))  # which costs next to nothing
+    return json.dumps([whole_study(cell.study), cell.method, settings, joins], sort_keys=True, default=plain_json)

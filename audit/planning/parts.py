@@ -26,7 +26,7 @@ def part_inputs(cell: Cell) -> tuple[str, ...]:
     Args:
         cell: A cell whose parts are named by `part_input`.
     """
-    return tuple(sorted((name for name in cell.inputs if name.startswith(_PART)), key=_first))
+    return tuple(sorted(filter(_is_part, cell.inputs), key=_first))
 
 
 def part_study(study: str) -> str:
@@ -54,6 +54,10 @@ def is_part(cell: Cell) -> bool:
         cell: Any cell.
     """
     return cell.study.endswith(_SUFFIX)
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(_PART) and name.removeprefix(_PART).isdigit()
 
 
 def _first(name: str) -> int:

@@ -183,3 +183,17 @@ def test_parts_are_expected_to_cost_what_cells_of_the_study_did() -> None:
     assert cost is not None and cost.basis == "store"
     assert cost.passes.forwards == pytest.approx(cheap.forwards * 4 / 64, abs=1)
     assert cost.seconds == pytest.approx(0.4, rel=0.05)
+
+
+def test_what_a_joined_cell_cost_tells_nothing_of_its_parts() -> None:
+    """A stored run of parts: its joined cells hold all images and no passes."""
+    *parts, whole = [t for t in planned(30) if t.cell.method == "lime" and t.cell.study.startswith("explanation")][:4]
+    most = [max_task_passes(task, SUBJECT) for task in (*parts, whole)]
+    costs = [
+        CellCost(task.cell, len(task.examples), passes, 1.0, "store")
+        for task, passes in zip((*parts, whole), most, strict=True)
+        if passes is not None
+    ]
+    assert costs[-1].passes.forwards == 0 < costs[0].passes.forwards
+    known = Experience(Throughput(1e-4, 3e-4), tuple(costs))
+    assert known.passes_like(parts[0]) == most[0] and known.passes_like(whole) == most[-1]
