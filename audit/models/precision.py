@@ -83,6 +83,16 @@ def bfloat16_autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
+def processor_kind() -> str:
+    """The instructions that torch's kernels use on this processor; two of one kind give the same bytes."""
+    return torch.backends.cpu.get_cpu_capability() + (" with BF16" if processor_has_bfloat16() else "")
+
+
+def processor_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 by instructions (AVX512-BF16), which is what makes it cheap."""
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
 def take_nondeterministic_operations() -> tuple[str, ...]:
     """Operations without a deterministic kernel that ran on an accelerator since the last call, sorted."""
     names = tuple(sorted(_nondeterministic))

@@ -10,7 +10,7 @@ from torch import Tensor
 from audit.core.errors import ModelError, SetupError
 from audit.core.types import Images
 from audit.models.losses import margin
-from audit.models.precision import SearchPrecision
+from audit.models.precision import SearchPrecision, processor_has_bfloat16
 from audit.models.search_form import search_form
 from audit.models.under_test import ModelUnderTest
 
@@ -43,7 +43,7 @@ def quickest_precision(model: ModelUnderTest, seconds: float) -> SearchPrecision
         "float32" where none does, or the model draws random numbers.
     """
     lower = _LOWER.get(model.device.type, ())
-    if model.device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+    if model.device.type == "cpu" and not processor_has_bfloat16():
         lower = ()
     if not lower or model.module.draws > 1:
         return "float32"
