@@ -62,7 +62,7 @@ class NormalisedModel(nn.Module):
 
     reader: OutputReader | None = None
     input_type: torch.dtype = torch.float32
-    arithmetic: SearchPrecision = "float32"
+    arithmetic: SearchPrecision
     draws: int = 1
     mean: Tensor
     std: Tensor
@@ -72,6 +72,7 @@ class NormalisedModel(nn.Module):
         self.net = net
         self.layout = layout
         self.meter = PassCounter()
+        self.arithmetic = "float32"
         self.register_buffer("mean", torch.tensor(mean, device="cpu", dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, device="cpu", dtype=torch.float32).view(1, -1, 1, 1))
 
