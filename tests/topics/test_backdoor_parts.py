@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from bare_context import bare_context
 from same_evidence import assert_same
 
@@ -14,6 +15,7 @@ from audit.config import load_config
 from audit.core.cell import Cell
 from audit.core.errors import Interrupted
 from audit.core.evidence import Evidence
+from audit.core.seeding import fork_global_rng
 from audit.core.types import Batch
 from audit.models.under_test import ModelUnderTest
 from audit.planning.build import build_plan
@@ -120,3 +122,26 @@ def test_parts_cost_at_most_what_the_whole_costs() -> None:
     assert whole is not None and len(pieces) == 6 and whole.backwards >= 300 * 32 * 10
     assert sum(p.backwards for p in pieces if p) == pytest.approx(whole.backwards, rel=0.02)
     assert sum(p.forwards for p in pieces if p) == pytest.approx(whole.forwards, rel=0.02)
+
+
+class Shaken(torch.nn.Module):
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits + 0.1 * torch.randn_like(logits)
+
+
+def test_a_model_that_answers_at_random_goes_on_with_the_same_random_numbers(
+    cnn_model: ModelUnderTest, cnn_batch: Batch, tmp_path: Path
+) -> None:
+    net = torch.nn.Sequential(cnn_model.net, Shaken())
+    model = ModelUnderTest(net, classes=cnn_model.classes, input_shape=cnn_model.input_shape, device="cpu")
+    plain, seen = bare_context(model, cnn_batch, CELL), list[int]()
+    with fork_global_rng(torch.device("cpu"), "one"):
+        whole = backdoor(plain, CELL)
+    with fork_global_rng(torch.device("cpu"), "one"), pytest.raises(Interrupted):
+        progress, stopping = (lambda done, total: seen.append(done)), (lambda: bool(seen))
+        backdoor(replace(plain, scratch=tmp_path, progress=progress, stopping=stopping), CELL)
+    with fork_global_rng(torch.device("cpu"), "another"):
+        assert_same(backdoor(replace(plain, scratch=tmp_path), CELL), whole)
+    with fork_global_rng(torch.device("cpu"), "another"):
+        other = backdoor(plain, CELL)
+    assert other.arrays["masks"].tobytes() != whole.arrays["masks"].tobytes()
