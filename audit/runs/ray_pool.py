@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from audit.core.errors import SetupError, UsageError, one_line
+from audit.core.errors import one_line
 from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Membership, Progressed, Ready
-from audit.runs.ray_connection import connect
-from audit.runs.ray_worker import CONTROL, RayWorker
+from audit.runs.ray_actors import RayActors
 from audit.runs.worker import WorkerOrder
 from audit.storage.store import Store
 
@@ -42,40 +41,30 @@ class RayPool:
         size: How many there are.
     """
 
-    def __init__(self, order: WorkerOrder, device: str, address: str, jobs: int | None) -> None:
-        """Connect; no worker is started yet.
+    def __init__(self, order: WorkerOrder, actors: RayActors) -> None:
+        """Have the workers read data and model; they are started when they are asked for a cell.
 
         Args:
-            order: What every worker is started with.
-            device: Kind of device that models run on.
-            address: Of the cluster, as HOST:PORT or auto; empty for Ray on this machine alone.
-            jobs: How many workers; None for as many as there is room for.
-
-        Raises:
-            SetupError: Ray is not installed, does not answer, or has no room.
-            UsageError: There is no room for so many workers.
+            order: What every worker is given.
+            actors: The actors, whose cores are as many as the threads of the order; closed with the pool.
         """
-        self._ray, self._connected_here = connect(address)
-        self._order, self._store = order, Store(order.store)
-        self._packed = pickle.dumps(order)
-        self._resources = {"num_cpus": order.threads, "num_gpus": 1 if device == "cuda" else 0}
-        self._actor_class = _actor_class(self._ray, self._resources)
+        self._ray, self._source, self.size = actors.ray, actors, actors.size
+        self._store, self._packed = Store(order.store), pickle.dumps(order)
         self._actors: dict[int, _Actor] = {}
         self._sent: dict[str, Any] = {}
-        try:
-            self.size = self._room(jobs)
-        except BaseException:
-            self.close()
-            raise
+        self._begun = [self._set_up() for _ in range(self.size)]
 
     def start(self, worker: int) -> None:
-        """Start a worker wherever there is room.
+        """Count on a worker: one of those that were told to read data and model, or another in place of one that is lost.
 
         Args:
             worker: Its number.
         """
-        handle = self._actor_class.remote(self._packed)
-        self._actors[worker] = _Actor(handle, handle.set_up.remote())
+        self._actors[worker] = self._begun.pop() if self._begun else self._set_up()
+
+    def _set_up(self) -> _Actor:
+        handle = self._source.take()
+        return _Actor(handle, handle.set_up.remote(self._packed))
 
     def send(self, worker: int, job: Job) -> None:
         """Give a cell to a worker, with references to what it reads.
@@ -158,28 +147,13 @@ class RayPool:
 
     def close(self) -> None:
         """End all workers, and Ray where it was started for this run."""
-        for actor in self._actors.values():
+        for actor in (*self._actors.values(), *self._begun):
             with suppress(Exception):
                 self._ray.kill(actor.handle)
         self._actors.clear()
+        self._begun.clear()
         self._sent.clear()
-        if self._connected_here:
-            self._ray.shutdown()
-
-    def _room(self, jobs: int | None) -> int:
-        """How many workers there are to be, where they find room."""
-        cores, cards = self._resources["num_cpus"], self._resources["num_gpus"]
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        rooms = [min(node.get("CPU", 0) // cores, node.get("GPU", 0) if cards else float("inf")) for node in nodes]
-        room, needs = int(sum(rooms)), f"{cores} cores{' and a GPU' if cards else ''}"
-        if not room:
-            raise SetupError(
-                f"No machine of the Ray cluster has {needs} for a worker: set OMP_NUM_THREADS to fewer cores"
-                f"{', or use --device cpu' if cards else ''}."
-            )
-        if jobs is not None and jobs > room:
-            raise UsageError(f"--jobs {jobs}: the Ray cluster has room for {room} workers of {needs} each.")
-        return jobs or room
+        self._source.close()
 
     def _reference(self, key: str) -> Any:
         """A reference to stored evidence, which is put into Ray's memory once; None where there is none."""
@@ -219,10 +193,3 @@ class RayPool:
     def _lose(self, number: int, reason: str) -> Lost:
         self.end(number)
         return Lost(number, reason)
-
-
-def _actor_class(ray: Any, resources: Mapping[str, Any]) -> Any:
-    control = ray.method(concurrency_group=CONTROL)
-    methods = {name: control(getattr(RayWorker, name)) for name in ("progress", "stop")}
-    options = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {CONTROL: 1}, **resources}
-    return ray.remote(**options)(type("RayWorker", (RayWorker,), methods))
