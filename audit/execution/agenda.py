@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from graphlib import TopologicalSorter
 from itertools import pairwise
@@ -74,15 +74,15 @@ class Agenda:
             if not self._waiting[task.cell.key]:
                 self._push(task)
 
-    def next_task(self, evidence: Mapping[str, Evidence], finished: Task | None = None) -> Task | None:
+    def next_task(self, evidence: Mapping[str, Evidence], finished: Sequence[Task] = ()) -> Task | None:
         """A cell all of whose needs are there; None where none is ready before another cell is done.
 
         Args:
             evidence: By key, the evidence of the cells done so far.
-            finished: A cell whose evidence is about to be there: the one named is then that which comes first whatever
+            finished: Cells whose evidence is about to be there: the one named is then that which comes first whatever
                 it says, None where that cannot be told.
         """
-        if finished is not None and self._order != "longest first":
+        if finished and self._order != "longest first":
             return None
         if self._order == "least first":
             if not self._ready:
@@ -92,21 +92,22 @@ class Agenda:
                 if self._could_come_first(number, study):
                     self._open_next_step(number, evidence)
         if self._unranked:
-            if finished is None and (maker := self._plain_first()):
+            if not finished and (maker := self._plain_first()):
                 return maker
             self._rank_all()
-        if not self._ready or (finished is not None and self._ready[0][0] > self._first_after(finished)):
+        if not self._ready or (finished and self._ready[0][0] > self._first_after(finished)):
             return None
         _, key = heapq.heappop(self._ready)
         return self._tasks[key]
 
-    def _first_after(self, finished: Task) -> tuple[float, ...]:
-        """The least rank of the cells that the evidence of another may make ready."""
+    def _first_after(self, finished: Sequence[Task]) -> tuple[float, ...]:
+        """The least rank of the cells that the evidence of others may make ready."""
         opened = zip(self._studies, self._opened, strict=True)
         steps = (
             task for study, number in opened if number for step in study.steps[number : number + 1] for task in step
         )
-        return min((self._rank(task) for task in (*self._dependents[finished.cell.key], *steps)), default=(math.inf,))
+        dependents = (task for done in finished for task in self._dependents[done.cell.key])
+        return min((self._rank(task) for task in (*dependents, *steps)), default=(math.inf,))
 
     def done(self, task: Task) -> None:
         """Take note that the evidence of a cell is there, whatever it says.

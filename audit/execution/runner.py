@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from audit.config import RunConfig
-from audit.core.errors import Interrupted, SetupError
+from audit.core.errors import Interrupted
 from audit.core.evidence import Evidence
 from audit.execution.agenda import Agenda, CellOrder
+from audit.execution.saving import Saving
 from audit.planning.plan import AuditPlan, Task
 from audit.results.run_results import Cut, RunResults
 from audit.results.stopping import unneeded_tasks
@@ -45,7 +46,7 @@ class RunCallback:
         """
 
     def finished(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
-        """Called when the evidence of a task is there.
+        """Called when the evidence of a task is there, which may be about to be written.
 
         Args:
             task: The task.
@@ -122,8 +123,22 @@ def run_plan(
     evidence: dict[str, Evidence] = {}
     agenda, cut = Agenda(plan, config, order, cost), False
 
+    def take_in(*, wait_for_one: bool = False) -> None:
+        for task, stored in saving.finished(wait_for_one=wait_for_one):
+            evidence[task.cell.key] = stored
+            agenda.done(task)
+
+    def named(finished: Task | None) -> Task | None:
+        take_in()
+        coming = [*saving.under_way, *([finished] if finished else [])]
+        task = agenda.next_task(evidence, coming)
+        while task is None and finished is None and saving.under_way:
+            take_in(wait_for_one=True)
+            task = agenda.next_task(evidence, saving.under_way)
+        return task
+
     def next_task(finished: Task | None = None) -> Task | None:
-        while task := agenda.next_task(evidence, finished):
+        while task := named(finished):
             stored = store.get(task.cell.key)
             if stored is None:
                 return task
@@ -132,25 +147,20 @@ def run_plan(
             callback.finished(task, stored, stored=True)
         return None
 
-    try:
-        with closing(executor.compute(next_task)) as cells:
-            for task, computed in cells:
-                failed = computed.status == "failed"
-                evidence[task.cell.key] = computed if failed else _store_and_reload(store, computed)
-                agenda.done(task)
-                callback.finished(task, computed, stored=False)
-    except Interrupted:
-        cut = True
+    with Saving(store) as saving:
+        try:
+            with closing(executor.compute(next_task)) as cells:
+                for task, computed in cells:
+                    if computed.status == "failed":
+                        evidence[task.cell.key] = computed
+                        agenda.done(task)
+                    else:
+                        saving.begin(task, computed)
+                    callback.finished(task, computed, stored=False)
+        except Interrupted:
+            cut = True
+        while saving.under_way:
+            take_in(wait_for_one=True)
     in_order = {t.cell.key: evidence[t.cell.key] for t in plan.tasks if t.cell.key in evidence}
     results = RunResults(plan, in_order, cut_by=(cut_by() or "user") if cut else "")
     return replace(results, unneeded=unneeded_tasks(results, config))
-
-
-def _store_and_reload(store: Store, evidence: Evidence) -> Evidence:
-    """The evidence as every later run will read it, so that a resumed run cannot differ from this one."""
-    store.put(evidence)
-    store.clear_scratch(evidence.cell.key)
-    stored = store.get(evidence.cell.key)
-    if stored is None:
-        raise SetupError(f"Evidence just written to {store.root} cannot be read back; check the disk.")
-    return stored

@@ -105,9 +105,7 @@ def run_audit(
             setup = replace(setup, requested=config)
         plan = build_plan(setup.config, setup.subject, scope)
         on_setup(setup)
-        pool = open_pool(
-            setup, plan, RunFolder(out), actors=actors, forks=forks
-        )  # may be refused: nothing is written yet
+        pool = open_pool(setup, plan, RunFolder(out), actors=actors, forks=forks)  # may be refused
         if pool is not None:
             held.callback(pool.close)
         folder = held.enter_context(open_run(out))

@@ -55,7 +55,7 @@ class RayPool:
         self._begun = [self._set_up() for _ in range(self.size)]
 
     def start(self, worker: int) -> None:
-        """Count on a worker: one of those that were told to read data and model, or another in place of one that is lost.
+        """Count on one of the workers that were told to read data and model, or on another in place of a lost one.
 
         Args:
             worker: Its number.

@@ -145,7 +145,9 @@ def makespan(plan: AuditPlan, config: RunConfig, cost: Callable[[Task], float], 
     agenda = Agenda(plan, config, "longest first", lambda task: cost(task) / task.processes)
     evidence: dict[str, Evidence] = {}
     pool = PaperPool(cluster, cost)
-    for task, computed in ParallelExecutor(pool).compute(lambda finished=None: agenda.next_task(evidence, finished)):
+    for task, computed in ParallelExecutor(pool).compute(
+        lambda finished=None: agenda.next_task(evidence, [finished] if finished else [])
+    ):
         evidence[task.cell.key] = computed
         agenda.done(task)
     return pool.now
