@@ -58,12 +58,13 @@ class RunCallback:
 class NextTask(Protocol):
     """Names the cells of a run, each once."""
 
-    def __call__(self, finished: Task | None = None) -> Task | None:
+    def __call__(self, finished: Task | None = None, *, shortest: bool = False) -> Task | None:
         """A task that needs nothing of one under way.
 
         Args:
             finished: A task whose evidence is there and not taken in yet: what is then named comes next whatever it
                 says.
+            shortest: Whether to name the task that would come last, where the longest come first.
 
         Returns:
             The task; None where there is none before another is done, and at the end.
@@ -98,6 +99,7 @@ def run_plan(
     *,
     order: CellOrder = "waves",
     cost: Callable[[Task], float] = lambda task: 0.0,
+    workers: int = 1,
     cut_by: Callable[[], Cut] = lambda: "user",
 ) -> RunResults:
     """Compute every task of a plan that is wanted and whose evidence the store lacks.
@@ -114,6 +116,7 @@ def run_plan(
         config: The configuration of the run, whose criteria say when a study is decided.
         order: In which order tasks begin. No answer depends on it.
         cost: What a task costs, in any unit; infinite where that is not known.
+        workers: How many compute.
         cut_by: Asked once the run was interrupted, what did it.
 
     Returns:
@@ -121,24 +124,24 @@ def run_plan(
     """
     callback.begin(len(plan.tasks), sum(store.has(task.cell.key) for task in plan.tasks))
     evidence: dict[str, Evidence] = {}
-    agenda, cut = Agenda(plan, config, order, cost), False
+    agenda, cut = Agenda(plan, config, order, cost, workers), False
 
     def take_in(*, wait_for_one: bool = False) -> None:
         for task, stored in saving.finished(wait_for_one=wait_for_one):
             evidence[task.cell.key] = stored
             agenda.done(task)
 
-    def named(finished: Task | None) -> Task | None:
+    def named(finished: Task | None, shortest: bool) -> Task | None:
         take_in()
         coming = [*saving.under_way, *([finished] if finished else [])]
-        task = agenda.next_task(evidence, coming)
+        task = agenda.next_task(evidence, coming, shortest=shortest)
         while task is None and finished is None and saving.under_way:
             take_in(wait_for_one=True)
-            task = agenda.next_task(evidence, saving.under_way)
+            task = agenda.next_task(evidence, saving.under_way, shortest=shortest)
         return task
 
-    def next_task(finished: Task | None = None) -> Task | None:
-        while task := named(finished):
+    def next_task(finished: Task | None = None, *, shortest: bool = False) -> Task | None:
+        while task := named(finished, shortest):
             stored = store.get(task.cell.key)
             if stored is None:
                 return task

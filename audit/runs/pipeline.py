@@ -149,6 +149,7 @@ def _run_in(
         setup.config,
         order=engine.order,
         cost=engine.cost,
+        workers=pool.size if pool is not None else 1,
         cut_by=clock.cut_by,
     )
     if results.cut_by and not first_entries(results):

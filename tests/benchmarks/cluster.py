@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ class PaperPool:
 
 def kind_of(cell: Cell) -> tuple[Any, ...]:
     """Cells of one kind take as long an image."""
-    part = str(cell.settings.get("runs")), "chunk" in cell.settings
+    part = tuple(cell.settings.get("runs") or ()), "chunk" in cell.settings
     return cell.study, cell.method, cell.settings.get("sanity_checks", True), bool(cell.threat), *part
 
 
@@ -121,7 +122,7 @@ def seconds_of_kinds(folders: Sequence[Path]) -> dict[tuple[Any, ...], list[tupl
 def cost_of(
     told: Mapping[tuple[Any, ...], list[tuple[float, float]]], epochs: float, hardened: float = 1.0, scale: float = 1.0
 ) -> Callable[[Task], float]:
-    """What a cell takes: as the nearest in size of its kind, by the image; a training by the image and the epoch."""
+    """What a cell takes: as those nearest in size of its kind, by the image; a training by the image and the epoch."""
 
     def cost(task: Task) -> float:
         cell, images = task.cell, amount(task.cell, len(task.examples))
@@ -133,7 +134,9 @@ def cost_of(
         ]
         if not of_kind:
             raise SystemExit(f"No run tells what {task.label} takes; give one that measured it.")
-        size, seconds = min(of_kind, key=lambda pair: abs(pair[0] - images))
+        nearest = min(abs(size - images) for size, _ in of_kind)
+        alike = [(size, seconds) for size, seconds in of_kind if abs(size - images) == nearest]
+        size, seconds = (statistics.mean(column) for column in zip(*alike, strict=True))
         longer = hardened if task.role == "hardened" and cell.threat else 1.0
         return scale * longer * seconds * images / size
 
@@ -142,12 +145,14 @@ def cost_of(
 
 def makespan(plan: AuditPlan, config: RunConfig, cost: Callable[[Task], float], cluster: Cluster) -> float:
     """Seconds from the command to the last evidence, as the driver hands the cells out."""
-    agenda = Agenda(plan, config, "longest first", lambda task: cost(task) / task.processes)
+    agenda = Agenda(plan, config, "longest first", lambda task: cost(task) / task.processes, cluster.workers)
     evidence: dict[str, Evidence] = {}
     pool = PaperPool(cluster, cost)
-    for task, computed in ParallelExecutor(pool).compute(
-        lambda finished=None: agenda.next_task(evidence, [finished] if finished else [])
-    ):
+
+    def next_task(finished: Task | None = None, *, shortest: bool = False) -> Task | None:
+        return agenda.next_task(evidence, [finished] if finished else [], shortest=shortest)
+
+    for task, computed in ParallelExecutor(pool).compute(next_task):
         evidence[task.cell.key] = computed
         agenda.done(task)
     return pool.now
