@@ -6,16 +6,20 @@ on either side, then takes place in the command and in the workers at the same t
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from audit.config import RunConfig
 from audit.core.errors import SetupError, UsageError
 from audit.runs.ray_connection import connect
 from audit.runs.ray_worker import CONTROL, RayWorker
-from audit.runs.worker_threads import threads_of_workers
+from audit.runs.worker_threads import threads_of_one, threads_of_process
 
 
 class RayActors:
@@ -106,17 +110,38 @@ def begin_actors(config: RunConfig) -> RayActors | None:
             f"--device {config.device} names one accelerator, and Ray gives each worker its own: use --device "
             "auto, cpu or cuda."
         )
-    import torch
+    if _started_by_torchrun():
+        return None
+    threads, address = threads_of_one(config, threads_of_process()), config.engine.partition(":")[2]
+    return RayActors(_kind_of_device(config.device), address, config.jobs, threads)
 
-    from audit.models.devices import resolve_device
+
+def _started_by_torchrun() -> bool:
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return False
     from audit.training.distributed import launched_by_torchrun
 
-    if launched_by_torchrun():
-        return None
-    with threads_of_workers(config):
-        threads = torch.get_num_threads()
-    address = config.engine.partition(":")[2]
-    return RayActors(resolve_device(config.device).type, address, config.jobs, threads)
+    return launched_by_torchrun()
+
+
+def _kind_of_device(name: str) -> str:
+    """The kind of device that models run on; torch is imported only where there may be a GPU."""
+    if name == "cpu" or (name == "auto" and "torch" not in sys.modules and not _may_have_gpu()):
+        return "cpu"
+    from audit.models.devices import resolve_device
+
+    return resolve_device(name).type
+
+
+def _may_have_gpu() -> bool:
+    """Whether this machine has a driver of NVIDIA or AMD: without one torch finds no GPU."""
+    if any(Path(f"/dev/{name}").exists() for name in ("nvidiactl", "dxg", "kfd")):
+        return True
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _actor_class(ray: Any, resources: Mapping[str, Any]) -> Any:

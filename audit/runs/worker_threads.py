@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,11 +26,32 @@ def threads_of_workers(config: RunConfig) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    if config.jobs is not None and config.engine in ("in-process", "ray"):
-        torch.set_num_threads(max(1, before // config.jobs))
-    elif config.engine != "in-process" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(before, CORES_A_WORKER))
+    torch.set_num_threads(threads_of_one(config, before))
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def threads_of_one(config: RunConfig, before: int) -> int:
+    """How many threads a worker of a run has.
+
+    Args:
+        config: The configuration of the run.
+        before: How many this process has.
+    """
+    if config.jobs is not None and config.engine in ("in-process", "ray"):
+        return max(1, before // config.jobs)
+    if config.engine != "in-process" and "OMP_NUM_THREADS" not in os.environ:
+        return min(before, CORES_A_WORKER)
+    return before
+
+
+def threads_of_process() -> int:
+    """How many threads this process has; torch is imported only where OMP_NUM_THREADS does not say it."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if "torch" not in sys.modules and said.isdigit() and int(said):
+        return int(said)
+    import torch
+
+    return torch.get_num_threads()
