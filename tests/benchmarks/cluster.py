@@ -3,8 +3,10 @@
 The driver of a run (`audit.execution.parallel`, longest chain first) hands the cells of a plan to W workers that only
 let time pass, and a row of a Markdown table is printed for every number of images and of workers. RUN are run folders
 whose stores tell how long each kind of cell took; a cell of other images takes as much longer as it has more of them.
-Assumed besides, and said by flags: how long a worker takes to start, how long the driver is busy with a cell (it alone
-writes, one cell after another), and how well a hardening that K workers share uses them.
+Assumed besides, and said by flags: how long a worker takes to start, how long the driver is busy with starting each and
+with a cell, and how well a hardening that K workers share uses them. The defaults were measured on two cores of a
+virtual machine: the start by `ray_start.py` with one worker of one thread beside its driver, on a cluster that was
+there, and the driver's seconds with 12 workers on Ray that answer at once.
 
 Efficiency is the time of one worker over W times that of W workers, their start included.
 """
@@ -39,13 +41,15 @@ class Cluster:
 
     Attributes:
         workers: How many there are.
-        start: Seconds from the command to a worker's first cell.
+        start: Seconds from the command to the first worker's first cell.
+        each: Seconds that the driver is busy with starting a worker.
         driver: Seconds that the driver is busy with a cell.
         sharing: How well a training uses the workers that share it, in (0, 1].
     """
 
     workers: int
     start: float
+    each: float
     driver: float
     sharing: float = 1.0
 
@@ -65,7 +69,7 @@ class PaperPool:
         self._count = 0
 
     def start(self, worker: int) -> None:
-        self._later(self._cluster.start, Ready(worker))
+        self._later(self._cluster.start + worker * self._cluster.each, Ready(worker))
 
     def together(self, idle: Sequence[int], count: int) -> Sequence[int]:
         return idle[:count] if len(idle) >= count else ()
@@ -184,8 +188,9 @@ if __name__ == "__main__":
     parser.add_argument("--images", nargs="+", type=int, default=[10_000])
     parser.add_argument("--workers", nargs="+", type=int, default=[8, 64, 256, 1024])
     parser.add_argument("--scale", type=float, default=1.0, help="factor on all seconds, as of a core that is quiet")
-    parser.add_argument("--start", type=float, default=8.0, help="seconds until a worker begins")
-    parser.add_argument("--driver", type=float, default=0.02, help="seconds of the driver for a cell")
+    parser.add_argument("--start", type=float, default=4.5, help="seconds until a worker begins")
+    parser.add_argument("--each", type=float, default=0.004, help="seconds of the driver for starting a worker")
+    parser.add_argument("--driver", type=float, default=0.0036, help="seconds of the driver for a cell")
     parser.add_argument("--price", type=float, default=0.05, help="of an hour of a worker")
     parser.add_argument("--hardened", type=float, default=2.0, help="how many times as long its attacks take")
     parser.add_argument("--shared", type=int, default=0, help="workers that share a hardening; 0 for none")
@@ -203,7 +208,7 @@ if __name__ == "__main__":
             plan, config = planned(images, given.set, shared=min(given.shared, workers), train=given.train)
             alone = given.start + sum(cost(task) + given.driver for task in plan.tasks)
             longest = max(cost(task) for task in plan.tasks)
-            cluster = Cluster(workers, given.start, given.driver, given.sharing)
+            cluster = Cluster(workers, given.start, given.each, given.driver, given.sharing)
             seconds = makespan(plan, config, cost, cluster)
             hours, efficiency = workers * seconds / 3600, alone / (workers * seconds)
             print(
