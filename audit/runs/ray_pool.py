@@ -6,8 +6,10 @@ import logging
 import pickle
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from audit.core.errors import one_line
@@ -30,9 +32,10 @@ _ANSWER_SECONDS = 30.0
 @dataclass
 class _Actor:
     handle: Any
-    pending: Any
+    set_up: Any
+    number: int = -1
     busy: bool = False
-    asked: Any = None
+    asked: bool = False
     asked_at: float = field(default_factory=time.monotonic)
 
 
@@ -54,6 +57,8 @@ class RayPool:
         self._store, self._packed = Store(order.store), pickle.dumps(order)
         self._actors: dict[int, _Actor] = {}
         self._sent: dict[str, Any] = {}
+        self._answers: SimpleQueue[tuple[_Actor, str, Future[Any]]] = SimpleQueue()
+        self._looked_at = 0.0
         self._begun = [self._set_up() for _ in range(self.size)]
 
     def start(self, worker: int) -> None:
@@ -62,7 +67,9 @@ class RayPool:
         Args:
             worker: Its number.
         """
-        self._actors[worker] = self._begun.pop() if self._begun else self._set_up()
+        actor = self._actors[worker] = self._begun.pop() if self._begun else self._set_up()
+        actor.number = worker
+        self._expect(actor, "answer", actor.set_up)
 
     def _set_up(self) -> _Actor:
         handle = self._source.take()
@@ -77,7 +84,8 @@ class RayPool:
         """
         actor = self._actors[worker]
         references = {key: ref for key in job.task.needs if (ref := self._reference(key)) is not None}
-        actor.pending, actor.busy = actor.handle.compute.remote(job, references), True
+        actor.busy = True
+        self._expect(actor, "answer", actor.handle.compute.remote(job, references))
 
     @property
     def most_together(self) -> int:
@@ -125,21 +133,14 @@ class RayPool:
         Args:
             timeout: Seconds to wait where nothing did.
         """
-        self._ask()
-        waiting = [ref for actor in self._actors.values() for ref in (actor.pending, actor.asked) if ref is not None]
-        if not waiting:
-            time.sleep(timeout)
-            return []
-        first, _ = self._ray.wait(waiting, num_returns=1, timeout=timeout)
-        there = set(self._ray.wait(waiting, num_returns=len(waiting), timeout=0)[0] if first else [])
-        events: list[Event] = []
-        for number, actor in list(self._actors.items()):
-            if actor.asked in there:
-                events += self._progress(number, actor)
-            if actor.pending in there:
-                events.append(self._answer(number, actor))
-            elif actor.asked is not None and time.monotonic() - actor.asked_at > SILENCE_SECONDS:
-                events.append(self._lose(number, f"it gave no sign for {SILENCE_SECONDS:.0f} s"))
+        answers, events = [], self._ask()
+        with suppress(Empty):
+            answers.append(self._answers.get(timeout=0 if events else timeout))
+            while True:
+                answers.append(self._answers.get_nowait())
+        for actor, word, future in answers:
+            if self._actors.get(actor.number) is actor:
+                events += self._progress(actor, future) if word == "progress" else [self._answer(actor, future)]
         return events
 
     def stop(self) -> None:
@@ -163,34 +164,46 @@ class RayPool:
             self._sent[key] = self._ray.put(evidence)
         return self._sent.get(key)
 
-    def _ask(self) -> None:
-        now, pause = time.monotonic(), max(POLL_SECONDS, len(self._actors) / _QUESTIONS_A_SECOND)
-        for actor in self._actors.values():
-            if actor.busy and actor.asked is None and now - actor.asked_at >= pause:
-                actor.asked, actor.asked_at = actor.handle.progress.remote(), now
+    def _expect(self, actor: _Actor, word: str, reference: Any) -> None:
+        """Have what an actor answers put with the other answers: looking at all actors would cost the more the more
+        there are."""
+        reference.future().add_done_callback(lambda future: self._answers.put((actor, word, future)))
 
-    def _progress(self, number: int, actor: _Actor) -> Sequence[Event]:
-        asked, actor.asked, actor.asked_at = actor.asked, None, time.monotonic()
+    def _ask(self) -> list[Event]:
+        """Ask the workers how far they are; those that were asked long ago are lost."""
+        now, lost = time.monotonic(), list[Event]()
+        if now - self._looked_at < POLL_SECONDS / 4:
+            return lost
+        self._looked_at, pause = now, max(POLL_SECONDS, len(self._actors) / _QUESTIONS_A_SECOND)
+        for actor in list(self._actors.values()):
+            if actor.asked and now - actor.asked_at > SILENCE_SECONDS:
+                lost.append(self._lose(actor.number, f"it gave no sign for {SILENCE_SECONDS:.0f} s"))
+            elif actor.busy and not actor.asked and now - actor.asked_at >= pause:
+                actor.asked, actor.asked_at = True, now
+                self._expect(actor, "progress", actor.handle.progress.remote())
+        return lost
+
+    def _progress(self, actor: _Actor, future: Future[Any]) -> Sequence[Event]:
+        actor.asked, actor.asked_at = False, time.monotonic()
         try:
-            (done, total), records = self._ray.get(asked)
-        except self._ray.exceptions.RayError:  # what is pending says why
+            (done, total), records = future.result()
+        except self._ray.exceptions.RayError:  # what the worker answers says why
             return []
         for level, text in records:
             log.log(level, text)
-        return [Progressed(number, done, total)] if total else []
+        return [Progressed(actor.number, done, total)] if total else []
 
-    def _answer(self, number: int, actor: _Actor) -> Event:
-        pending, actor.pending = actor.pending, None
+    def _answer(self, actor: _Actor, future: Future[Any]) -> Event:
         try:
-            answer = self._ray.get(pending)
+            answer = future.result()
         except self._ray.exceptions.RayTaskError as fault:
-            return Faulted(number, fault)
+            return Faulted(actor.number, fault)
         except self._ray.exceptions.RayError as fault:
-            return self._lose(number, one_line(fault))
+            return self._lose(actor.number, one_line(fault))
         actor.busy = False
         if isinstance(answer, Exception):
-            return Faulted(number, answer)
-        return Ready(number) if answer is None else Computed(number, answer)
+            return Faulted(actor.number, answer)
+        return Ready(actor.number) if answer is None else Computed(actor.number, answer)
 
     def _lose(self, number: int, reason: str) -> Lost:
         self.end(number)
