@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from audit.adversarial.active_set import SearchState
+from audit.adversarial.search_state import SearchState
 from audit.core.errors import DataError
 from audit.core.types import Batch
 from audit.models.losses import one_hot_goal

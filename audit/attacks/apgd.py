@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audit.adversarial.active_set import SearchState, State, StepResult, run_search
+from audit.adversarial.active_set import run_search
 from audit.adversarial.restarts import passes_of_restarts, passes_of_targets, with_restarts
+from audit.adversarial.search_state import SearchState, State, StepResult
 from audit.adversarial.targets import (
     PositiveInt,
     TargetFn,

@@ -7,9 +7,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audit.adversarial.active_set import SearchState, State, Step, StepResult, run_search
+from audit.adversarial.active_set import run_search
 from audit.adversarial.minimum_norm import Nearest
 from audit.adversarial.restarts import Attempt, is_adversarial, passes_of_targets, with_restarts
+from audit.adversarial.search_state import SearchState, State, Step, StepResult
 from audit.adversarial.targets import PositiveInt, ranked_targets, single_target
 from audit.core.registry import attack
 from audit.core.seeding import Generators
@@ -67,7 +68,14 @@ def fab_t(
     def attempt(subset: Batch, draws: Generators, number: int, index: Tensor) -> Images:
         initial_state = {"target": classes[index.to(classes.device), number]}
         proposals = run_search(
-            model, subset, draws, start=from_the_image, step=step, steps=steps, initial_state=initial_state
+            model,
+            subset,
+            draws,
+            start=from_the_image,
+            step=step,
+            steps=steps,
+            initial_state=initial_state,
+            exact=True,  # the state holds the nearest image that the model misclassified
         )
         return threat.project(proposals, subset.images.to(proposals.device))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from audit.adversarial.active_set import SearchState, State, StepResult, run_search
+from audit.adversarial.active_set import run_search
+from audit.adversarial.search_state import SearchState, State, StepResult
 from audit.adversarial.targets import PositiveFloat, PositiveInt
 from audit.core.ascent import projected_step
 from audit.core.registry import attack

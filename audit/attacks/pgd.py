@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from audit.adversarial.active_set import SearchStart, SearchState, State, Step, StepResult, run_search
+from audit.adversarial.active_set import run_search
 from audit.adversarial.restarts import passes_of_restarts, with_restarts
+from audit.adversarial.search_state import SearchStart, SearchState, State, Step, StepResult
 from audit.adversarial.targets import PositiveFloat, PositiveInt, TargetFn, any_goal_class
 from audit.core.ascent import projected_step
 from audit.core.registry import attack

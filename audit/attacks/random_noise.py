@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from audit.adversarial.active_set import SearchState, State, StepResult, run_search
+from audit.adversarial.active_set import run_search
+from audit.adversarial.search_state import SearchState, State, StepResult
 from audit.adversarial.targets import PositiveInt
 from audit.core.registry import attack
 from audit.core.seeding import Generators

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from audit.adversarial.active_set import SearchState, State, StepResult, run_search
+from audit.adversarial.active_set import run_search
+from audit.adversarial.search_state import SearchState, State, StepResult
 from audit.adversarial.targets import PositiveFloat, PositiveInt
 from audit.core.registry import attack
 from audit.core.seeding import Generators

@@ -1,8 +1,9 @@
 """The memory layout, batch size and form of search that suit a model on this machine: a short probe, and its memory.
 
-The layout is worth 2 to 4 x on a CPU, and a GPU wants the opposite; folding batch norm saves up to a quarter. The
-choice moves floating-point rounding, so it is stored in the user's cache folder (`AUDIT_CACHE_DIR` overrides it): the
-same machine gives the same bytes again. On a card replaying the steps of a search from CUDA graphs is timed too.
+The layout is worth 2 to 4 x on a CPU, and a GPU wants the opposite; folding batch norm saves up to a quarter, and a
+lower precision up to half of a search. The choice moves floating-point rounding, so it is stored in the user's cache
+folder (`AUDIT_CACHE_DIR` overrides it): the same machine gives the same bytes again. On a card replaying the steps of a
+search from CUDA graphs is timed too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 from filelock import FileLock, Timeout
@@ -24,6 +26,8 @@ from audit.core.errors import ModelError, SetupError
 from audit.models.batching import ExecutionLayout, set_memory_format
 from audit.models.cuda_graphs import can_record
 from audit.models.losses import margin
+from audit.models.precision import SearchPrecision
+from audit.models.precision_probe import quickest_precision
 from audit.models.replay_probe import most_replayed
 from audit.models.search_form import folded_form
 from audit.models.under_test import ModelUnderTest
@@ -118,6 +122,8 @@ def _fastest(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
         default = _affordable(model, seconds)
         layout = _compare(model, default, deadline) if time.monotonic() < deadline else default
         layout = replace(layout, folded=_folding_pays(model, layout, seconds))
+        _apply(model, layout)
+        layout = replace(layout, search_precision=quickest_precision(model, seconds))
         _apply(model, layout)
         return replace(layout, replayed=most_replayed(model, seconds)) if can_record(model.device) else layout
     finally:
@@ -231,12 +237,17 @@ def _signature(model: ModelUnderTest) -> str:
 def _read_cached(path: Path) -> ExecutionLayout | None:
     try:
         stored = json.loads(path.read_text())
-        replayed = stored.get("replayed", 0)  # versions before it wrote none
-        layout = ExecutionLayout(stored["channels_last"], stored["batch_size"], stored["folded"], replayed)
+        # Versions before them wrote neither of the last two.
+        further = stored.get("replayed", 0), stored.get("search_precision", "float32")
+        layout = ExecutionLayout(stored["channels_last"], stored["batch_size"], stored["folded"], *further)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     kinds = tuple(map(type, astuple(layout)))
-    return layout if kinds == (bool, int, bool, int) else None
+    return (
+        layout
+        if kinds == (bool, int, bool, int, str) and layout.search_precision in get_args(SearchPrecision)
+        else None
+    )
 
 
 def _write_cached(path: Path, layout: ExecutionLayout) -> None:

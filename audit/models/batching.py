@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from audit.core.errors import SetupError
+from audit.models.precision import SearchPrecision
 
 _log = logging.getLogger("audit")
 _T = TypeVar("_T")
@@ -37,12 +38,15 @@ class ExecutionLayout:
         folded: Whether searches ask a copy whose batch norm is folded (see `audit.models.search_form`).
         replayed: The most images of a search whose steps are replayed from CUDA graphs (see
             `audit.models.replayed_steps`); 0 where all are taken plainly.
+        search_precision: What searches may compute in (see `audit.models.search_form`); what they find is judged in
+            float32.
     """
 
     channels_last: bool = True
     batch_size: int = 128
     folded: bool = False
     replayed: int = 0
+    search_precision: SearchPrecision = "float32"
     whole = False  # no field: nothing that is chosen or stored
 
     @contextmanager

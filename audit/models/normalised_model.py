@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from audit.core.errors import UsageError
 from audit.core.types import Images, Logits, PassCount
 from audit.models.batching import ExecutionLayout
 from audit.models.outputs import OutputReader
-from audit.models.precision import recurrent_gradients
+from audit.models.precision import SearchPrecision, bfloat16_autocast, recurrent_gradients
 
 
 @dataclass
@@ -53,6 +54,7 @@ class NormalisedModel(nn.Module):
     Attributes:
         reader: How logits are read from what the net returns; None gives what it returns.
         input_type: The type of number that the net is given.
+        arithmetic: What the net computes in: float32 but in a search (see `audit.models.search_form`).
         draws: Forwards of which the logits are the mean; above 1 for a net that draws random numbers.
         mean: Subtracted from images in [0, 1], (1, C, 1, 1).
         std: Divided by after that, (1, C, 1, 1).
@@ -60,6 +62,7 @@ class NormalisedModel(nn.Module):
 
     reader: OutputReader | None = None
     input_type: torch.dtype = torch.float32
+    arithmetic: SearchPrecision
     draws: int = 1
     mean: Tensor
     std: Tensor
@@ -69,6 +72,7 @@ class NormalisedModel(nn.Module):
         self.net = net
         self.layout = layout
         self.meter = PassCounter()
+        self.arithmetic = "float32"
         self.register_buffer("mean", torch.tensor(mean, device="cpu", dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, device="cpu", dtype=torch.float32).view(1, -1, 1, 1))
 
@@ -85,17 +89,23 @@ class NormalisedModel(nn.Module):
             images = images.contiguous(memory_format=torch.channels_last)
         normalised = (images - self.mean).div_(self.std).to(self.input_type)
         with recurrent_gradients(self.net):
-            outputs = self.net(normalised)
+            outputs = self._outputs(normalised)
             self.meter.forwards += self.draws * len(images)
             if self.reader is None:
                 return outputs  # type: ignore[no-any-return]  # the probe learns from it how to read it
             logits = self.reader(outputs, len(images))
             if self.draws > 1:
-                further = [self.reader(self.net(normalised), len(images)) for _ in range(self.draws - 1)]
+                further = [self.reader(self._outputs(normalised), len(images)) for _ in range(self.draws - 1)]
                 logits = torch.stack([logits, *further]).mean(0)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
+
+    def _outputs(self, normalised: Images) -> Any:
+        if self.arithmetic != "bfloat16":
+            return self.net(normalised)
+        with bfloat16_autocast(normalised.device):
+            return self.net(normalised)
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.meter.backwards += self.draws * len(gradient)

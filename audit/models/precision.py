@@ -7,12 +7,15 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import nn
 
+SearchPrecision: TypeAlias = Literal["float32", "tf32", "bfloat16"]
+"""What a search may compute in: "tf32" rounds the factors of products to 10 bits on NVIDIA's cards, "bfloat16" is mixed
+precision by autocast. What it finds is judged in float32."""
 PRECISION = "float32 (IEEE 754)"
 """How the arithmetic that judges is called in reports."""
 _LEAVES = (
@@ -37,31 +40,57 @@ _recurrent_layers: WeakKeyDictionary[nn.Module, WeakSet[nn.RNNBase]] = WeakKeyDi
 
 
 @contextmanager
-def ieee_float32() -> Iterator[None]:
+def ieee_float32(*, tf32: bool = False) -> Iterator[None]:
     """A block in which float32 is float32: no TF32, no bfloat16 inside, no autocast, deterministic kernels.
 
     NVIDIA's convolutions round their inputs to 10 bits (TF32) by default, which moves verdicts of images that lie near
     the decision boundary. On an accelerator deterministic kernels are asked for too; operations that have none run all
     the same and are remembered (`take_nondeterministic_operations`). Everything is put back as it was. A block inside
-    another costs nothing.
+    another of its kind costs nothing.
+
+    Args:
+        tf32: Whether products may round their factors so all the same, for a search whose finds are judged without.
     """
-    if getattr(_inside, "block", False):
+    wanted, outside = "tf32" if tf32 else "ieee", getattr(_inside, "block", None)
+    if outside == wanted:
         yield
         return
-    _inside.block = True
+    _inside.block = wanted
     autocast = [kind for kind in _device_types() if torch.is_autocast_enabled(kind)]
     before = _Flags()
     try:
         for kind in autocast:
             torch.set_autocast_enabled(kind, False)
-        before.set_reference()
+        before.set_reference(tf32=tf32)
         with _remembering_alerts():
             yield
     finally:
         before.restore()
         for kind in autocast:
             torch.set_autocast_enabled(kind, True)
-        _inside.block = False
+        _inside.block = outside
+
+
+def bfloat16_autocast(device: torch.device) -> torch.autocast:
+    """A block of mixed precision, in which every forward casts the weights that it finds.
+
+    torch keeps casts until the outermost block of autocast ends, which may be a caller's around a whole training: its
+    steps would move weights that no forward looks at any more (torch 2.14.1).
+
+    Args:
+        device: Where the net runs.
+    """
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+def processor_kind() -> str:
+    """The instructions that torch's kernels use on this processor; two of one kind give the same bytes."""
+    return torch.backends.cpu.get_cpu_capability() + (" with BF16" if processor_has_bfloat16() else "")
+
+
+def processor_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 by instructions (AVX512-BF16), which is what makes it cheap."""
+    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def take_nondeterministic_operations() -> tuple[str, ...]:
@@ -144,13 +173,13 @@ class _Flags:
             _filling.fill_uninitialized_memory,
         )
 
-    def set_reference(self) -> None:
+    def set_reference(self, *, tf32: bool) -> None:
         with suppress(RuntimeError):
-            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = tf32
         with suppress(RuntimeError):
-            torch.set_float32_matmul_precision("highest")
+            torch.set_float32_matmul_precision("high" if tf32 else "highest")
         for name in _LEAVES:
-            _leaf(name).fp32_precision = "ieee"
+            _leaf(name).fp32_precision = "tf32" if tf32 and not name.startswith("mkldnn") else "ieee"
         if self.accelerated:
             os.environ.setdefault(*_CUBLAS_WORKSPACE)
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False

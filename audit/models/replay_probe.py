@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audit.models.losses import margin
 from audit.models.replayed_steps import ExampleRows, ReplayedSteps, RowStep
-from audit.models.search_form import search_form
+from audit.models.search_form import in_search_precision, search_form
 from audit.models.under_test import ModelUnderTest
 
 REPLAY_WORTHWHILE = 1.25
@@ -40,11 +40,12 @@ def most_replayed(model: ModelUnderTest, seconds: float) -> int:
         The number of images; 0 where no size gains enough, cannot be recorded or gives other numbers.
     """
     form, started = search_form(model), time.monotonic()
-    for size in _sizes(model.layout.batch_size):
-        if _pays(form, size):
-            return size
-        if time.monotonic() - started > seconds:
-            break
+    with in_search_precision(form):
+        for size in _sizes(model.layout.batch_size):
+            if _pays(form, size):
+                return size
+            if time.monotonic() - started > seconds:
+                break
     return 0
 
 

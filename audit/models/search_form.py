@@ -7,6 +7,8 @@ verifier, and every number of the report) runs in the model itself, in plain flo
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -31,6 +33,25 @@ def search_form(model: ModelUnderTest) -> ModelUnderTest:
     if not model.layout.folded or model.module.draws > 1:
         return model
     return folded_form(model) or model
+
+
+@contextmanager
+def in_search_precision(model: ModelUnderTest) -> Iterator[bool]:
+    """A block in which passes compute in what the layout says searches may: nothing in it is a verdict.
+
+    Args:
+        model: The model under test, or its search form.
+
+    Yields:
+        Whether that is another than float32.
+    """
+    module = model.module
+    before = module.arithmetic
+    module.arithmetic = "float32" if module.draws > 1 else model.layout.search_precision
+    try:
+        yield module.arithmetic != "float32"
+    finally:
+        module.arithmetic = before
 
 
 def folded_form(model: ModelUnderTest) -> ModelUnderTest | None:

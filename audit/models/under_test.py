@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -141,7 +141,7 @@ class ModelUnderTest:
             Float32 (N, classes) on the model's device.
         """
         images = self.check_images(images)
-        with torch.no_grad(), ieee_float32():
+        with torch.no_grad(), self._arithmetic():
             try:
                 parts = list(in_batches(len(images), self.layout, lambda rows: self._answer(images[rows])))
             except (RuntimeError, ValueError) as fault:
@@ -149,6 +149,9 @@ class ModelUnderTest:
                     raise
                 raise failed_forward(self.net, fault, min(len(images), self.layout.batch_size)) from fault
         return torch.cat(parts) if parts else images.new_zeros(0, len(self.classes))
+
+    def _arithmetic(self) -> AbstractContextManager[None]:
+        return ieee_float32(tf32=self.module.arithmetic == "tf32")
 
     def _answer(self, images: Images) -> Logits:
         if self.runtime is None:
@@ -188,7 +191,7 @@ class ModelUnderTest:
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf)
             return LossGradient(logits.detach(), losses.detach(), gradient)
 
-        with ieee_float32():
+        with self._arithmetic():
             parts = list(in_batches(len(images), self.layout, gradient_of))
         if not parts:
             return LossGradient(images.new_zeros(0, len(self.classes)), images.new_zeros(0), images)
@@ -206,11 +209,13 @@ class ModelUnderTest:
 
         It is looked for once, on images drawn for it; those passes are not counted.
         """
-        before = self.passes
+        before, arithmetic = self.passes, self.module.arithmetic
+        self.module.arithmetic = "float32"  # whoever asks first
         try:
             with ieee_float32():
                 return find_gradient_point(self.module, self.input_shape, self.mean, self.device)
         finally:
+            self.module.arithmetic = arithmetic
             self.module.meter.forwards, self.module.meter.backwards = before.forwards, before.backwards
 
     def check_images(self, images: Images) -> Images:

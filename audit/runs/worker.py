@@ -25,7 +25,7 @@ from audit.execution.runner import RunCallback
 from audit.execution.workers import EvidenceSource, Job
 from audit.models.autotune import hand_over_layouts
 from audit.models.files import sha256_of
-from audit.models.precision import device_facts
+from audit.models.precision import device_facts, processor_kind
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.runs.run_setup import RunSetup
@@ -195,7 +195,7 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
         "audit": f"{version('audit')} ({code_fingerprint()[:12]})",
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "kind of CPU": torch.backends.cpu.get_cpu_capability(),
+        "kind of CPU": processor_kind(),
         **{name: value for name, value in device_facts(device).items() if name != "device"},
         "device": device.type,
     }

@@ -19,6 +19,7 @@ from audit.metrics.average_precision import mean_precision
 from audit.metrics.box_matching import match_boxes
 from audit.models.batching import set_memory_format
 from audit.models.detectors.form import DetectorForm
+from audit.models.precision import bfloat16_autocast
 from audit.training.inner_attack import frozen_eval
 from audit.training.memory import fitting
 from audit.training.training_module import TrainingModule
@@ -80,7 +81,7 @@ class DetectionModule(TrainingModule):
     def _losses(self, images: Images, objects: Sequence[Objects]) -> Tensor:
         if not self.autocast:
             return self.net.losses(images, objects)
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with bfloat16_autocast(images.device):
             return self.net.losses(images, objects)
 
     def _detected(self, images: Images) -> list[Detections]:

@@ -11,7 +11,7 @@ from audit.core.note import Note, note
 from audit.core.seeding import restored_global_rng
 from audit.core.types import Images
 from audit.models.forward_watch import OperationWatch
-from audit.models.precision import ieee_float32
+from audit.models.precision import ieee_float32, processor_has_bfloat16
 from audit.training.setup import TrainingSetup
 from audit.training.training_module import TrainingModule
 
@@ -72,7 +72,7 @@ def gains_by_bfloat16(passes: Callable[[], object], device: torch.device) -> boo
     Returns:
         False for another device than a processor with AVX512-BF16.
     """
-    if device.type != "cpu" or not torch.cpu._is_avx512_bf16_supported():
+    if device.type != "cpu" or not processor_has_bfloat16():
         return False
     with _Watch() as watch:
         passes()

@@ -19,7 +19,7 @@ from audit.models.batching import is_out_of_memory, set_memory_format
 from audit.models.flat_faces import AT_THE_IMAGE, GradientPoint, find_gradient_point
 from audit.models.output_entries import tensors_in
 from audit.models.outputs import OutputReader, chosen_outputs, learn_outputs
-from audit.models.precision import recurrent_gradients
+from audit.models.precision import bfloat16_autocast, recurrent_gradients
 from audit.training.memory import PassMemory, draws_or_mixes, fitting
 
 _AUXILIARY = note(
@@ -174,7 +174,7 @@ class TrainingModule(nn.Module):
     def _outputs(self, normalised: Images) -> Any:
         if not self.autocast:  # entering it costs a small net half a percent of its time
             return self._run(normalised)
-        with torch.autocast(normalised.device.type, torch.bfloat16):
+        with bfloat16_autocast(normalised.device):
             return self._run(normalised)
 
     def _run(self, normalised: Images) -> Any:

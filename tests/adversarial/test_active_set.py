@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.adversarial.active_set import SearchState, Step, StepResult, run_search
+from audit.adversarial.active_set import run_search
+from audit.adversarial.search_state import SearchState, Step, StepResult
 from audit.attacks.pgd import initial_point, pgd_step
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
 from audit.core.types import Batch, ClassMask, Images
 from audit.models.losses import is_adversarial_logits, margin
+from audit.models.search_form import in_search_precision
 from audit.models.under_test import ModelUnderTest
 
 STEPS = 9
@@ -180,3 +184,41 @@ def _steps_needed(model: ModelUnderTest, batch: Batch) -> int:
             fast(model, one)
         count += spent.backwards
     return count
+
+
+@pytest.mark.parametrize("sync_every", [1, 4])
+def test_what_less_than_float32_takes_for_misclassified_goes_on_until_float32_agrees(
+    exact_model: ModelUnderTest, exact_batch: Batch, sync_every: int
+) -> None:
+    """Every search that claims too much, at every step, ends where one that claims what is so ends."""
+    plain, claimed = pgd_step(exact_model, THREAT, margin, 1 / 64), []
+
+    def step(slots: SearchState) -> StepResult:
+        lower, exact_model.module.arithmetic = exact_model.module.arithmetic, "float32"  # the same numbers
+        took = plain(slots)
+        exact_model.module.arithmetic = lower
+        claimed.append(lower)
+        return took._replace(broken=torch.ones(len(slots), dtype=torch.bool)) if lower == "bfloat16" else took
+
+    def search(**more: Any) -> Images:
+        start = initial_point(THREAT, at_random=False)
+        return run_search(exact_model, exact_batch, draws(exact_batch), start=start, step=step, steps=STEPS, **more)
+
+    exact_model.layout.search_precision = "bfloat16"
+    expected = slow(exact_model, exact_batch)
+    broken = is_adversarial_logits(exact_model.logits(expected), exact_batch.target_mask(3))
+    found = search(sync_every=sync_every)
+    assert set(claimed) == {"bfloat16"} and exact_model.module.arithmetic == "float32"
+    agreed = is_adversarial_logits(exact_model.logits(found), exact_batch.target_mask(3))
+    assert torch.equal(agreed, broken)
+    if sync_every == 1:
+        assert torch.equal(found[broken], expected[broken])
+    claimed.clear()
+    assert torch.equal(search(exact=True), expected)
+    assert set(claimed) == {"float32"}
+
+
+def test_a_model_that_draws_is_asked_in_float32(exact_model: ModelUnderTest) -> None:
+    exact_model.layout.search_precision, exact_model.module.draws = "bfloat16", 4
+    with in_search_precision(exact_model) as lower:
+        assert not lower and exact_model.module.arithmetic == "float32"

@@ -5,7 +5,7 @@
 OLD and NEW are checkouts, such as two worktrees; the words after -- go to `audit run` of both, relative paths among
 them counted from the present folder. Every round runs both, each with an empty store and a cache of its own. With
 --keep the run folders stay, and a build whose folder holds a finished run of as many rounds is not run again: a slow
-old build needs its run once. Both are compiled to bytecode first, as an installed wheel is. Seconds compare on a machine
+old build needs its run once. Both are compiled first, as an installed wheel is. Seconds compare on a machine
 that does nothing else; CPU seconds and passes anywhere.
 
     python tests/benchmarks/two_builds.py OLD NEW --keep default

@@ -156,3 +156,9 @@ def test_linear_algebra_of_numpy_uses_one_thread_unless_the_environment_says_oth
     assert startup.limit_blas() and startup.os.environ["OPENBLAS_NUM_THREADS"] == "1"
     startup.os.environ["OPENBLAS_NUM_THREADS"] = "3"
     assert not startup.limit_blas() and startup.os.environ["OPENBLAS_NUM_THREADS"] == "3"
+
+
+def test_cycles_are_searched_seldom() -> None:
+    program = "import gc; from audit.core import startup; startup.prepare_process(); print(gc.get_threshold())"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("(50000, ")

@@ -156,6 +156,20 @@ def test_the_longest_chain_of_cells_is_begun_first() -> None:
     assert named[2].cell.study == "faithfulness-baselines" and named[3].cell.study == "corruption"
 
 
+def test_the_first_model_begins_before_costs_are_asked_for() -> None:
+    """Asking takes a second, in which a worker can train: all else waits for that model."""
+    asked: list[Task] = []
+
+    def cost(task: Task) -> float:
+        asked.append(task)
+        return 1.0
+
+    agenda = Agenda(build_plan(CONFIG, replace(SUBJECT, loaded=None)), CONFIG, "longest first", cost)
+    first = agenda.next_task({})
+    assert first is not None and first.cell.study == "training" and not asked
+    assert agenda.next_task({}) is not None and asked
+
+
 def test_a_lost_worker_is_replaced_and_its_cell_runs_elsewhere(alone: RunResults, tmp_path: Path) -> None:
     pool = MadePool(3, dies=lambda task, tries: task.cell.study in ("robustness", "training") and tries < 3)
     results = run_on(pool, tmp_path)

@@ -30,7 +30,7 @@ from audit.models.autotune import tune_execution
 from audit.models.cuda_graphs import CudaGraphs, can_record, refused_waits
 from audit.models.losses import margin
 from audit.models.normalised_model import NormalisedModel
-from audit.models.precision import device_facts, ieee_float32
+from audit.models.precision import SearchPrecision, device_facts, ieee_float32
 from audit.models.under_test import ModelUnderTest
 from audit.runs.pipeline import run_audit
 from audit.training.fit import fit
@@ -264,7 +264,7 @@ def test_shares_give_the_same_weights_in_any_number_of_processes(table: list[str
 
     def weights(nproc: int | None) -> list[Tensor]:
         net = build("cnn-28", classes=4, input_shape=(1, 28, 28), seed=0)
-        threat = ThreatModel("linf", 0.1)
+        threat = ThreatModel("linf", 0.015)
         fit(net, data, settings, classes=4, threat=threat, device=torch.device(CARD.type), nproc=nproc)
         return [value.cpu() for value in net.state_dict().values()]
 
@@ -360,4 +360,32 @@ def test_how_fast_apgd_is(size: int, replayed: bool, recordings: list[str], tabl
     form = "replayed from CUDA graphs" if replayed else "plain"
     note_row(table, f"APGD {form}, batches of {size}: gradients a second", f"{rate:,.0f}")
     note_row(table, "the same: peak memory, MiB", f"{peak / 2**20:,.0f}")
+    assert bool(recordings) == replayed
+
+
+@pytest.mark.parametrize("replayed", [False, True], ids=["plain", "replayed"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_a_search_in_a_lower_precision_breaks_as_many(
+    precision: SearchPrecision, replayed: bool, recordings: list[str], table: list[str]
+) -> None:
+    model, count = model_on(CARD), 1024 if ON_CARD else 8
+    model.layout.batch_size, model.layout.replayed = count, count * replayed
+    batch, settings = batch_for(model, count), {"steps": 20 if ON_CARD else 3}
+    threat = ThreatModel("linf", 0.015)
+
+    def broken(lower: SearchPrecision) -> float:
+        model.layout.search_precision = lower
+        proposals = attack("apgd-ce", model, batch, threat, **settings)
+        return float((model.predictions(proposals) != batch.labels).float().mean())
+
+    plain = broken("float32")
+    broken(precision)  # warms its kernels
+    synchronize()
+    started = time.monotonic()
+    with model.count() as spent:
+        found = broken(precision)
+    rate = spent.passes.backwards / (time.monotonic() - started)
+    form = "replayed" if replayed else "plain"
+    note_row(table, f"APGD in {precision}, {form}: gradients a second, share broken", f"{rate:,.0f}, {found:.3f}")
+    assert found >= plain - 0.05
     assert bool(recordings) == replayed

@@ -77,3 +77,14 @@ def test_an_error_in_the_block_leaves_the_net_as_it_was() -> None:
     with pytest.raises(ZeroDivisionError), quick_grey_gradients(net), quick_grey_gradients(net):
         raise ZeroDivisionError
     assert "_conv_forward" not in net[0].__dict__
+
+
+def test_inside_autocast_it_is_that_of_autograd_up_to_what_bfloat16_rounds() -> None:
+    net = frozen(LAYERS["strided"])
+    images = torch.rand(7, 1, 20, 23, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, slope = gradient(net, images)
+        with quick_grey_gradients(net):
+            quick, quick_slope = gradient(net, images)
+    assert torch.equal(plain, quick) and quick_slope.dtype == torch.float32
+    assert torch.allclose(quick_slope, slope, atol=0.02 * float(slope.abs().max()))

@@ -200,3 +200,53 @@ def test_a_card_is_seeded_by_its_index_and_not_the_current_one(monkeypatch: pyte
     with restored_global_rng(torch.device("cpu")):
         seed_global_rng(torch.device("cuda:1"), 7)
     assert seeded == [(1, 7)]
+
+
+CUDA = {name for name in LEAVES if not name.startswith("mkldnn")}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_a_search_may_round_products_on_a_card_and_what_judges_inside_it_does_not(caller: str) -> None:
+    shape = (1, 12, 12)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(400, 3))
+    model = ModelUnderTest(net, classes=tuple("abc"), input_shape=shape, device="cpu")
+    seen: list[dict[str, Any]] = []
+    model.module.arithmetic = "tf32"
+    assert model.gradient_point is not None  # looked for once, on forwards of its own
+    model.net.register_forward_hook(lambda *_: seen.append(state()))
+    CALLERS[caller]()
+    before, images = state(), torch.rand(2, *shape)
+    with ieee_float32():  # as around a whole search
+        model.loss_gradient(images, torch.tensor([[True, False, False]] * 2), margin)
+        model.module.arithmetic = "float32"
+        model.logits(images)
+        assert {state()[name] for name in LEAVES} == {"ieee"}
+    assert state() == before
+    searched, judged = seen
+    assert {name for name in LEAVES if searched[name] == "tf32"} == CUDA
+    assert {searched[name] for name in LEAVES} - {"tf32"} == {"ieee"}
+    assert {judged[name] for name in LEAVES} == {"ieee"}
+
+
+def test_where_gradients_are_taken_is_looked_for_in_float32_whoever_asks_first() -> None:
+    model = ModelUnderTest(
+        nn.Sequential(nn.Flatten(), nn.Linear(144, 3)), classes=tuple("abc"), input_shape=(1, 12, 12)
+    )
+    types: set[torch.dtype] = set()
+    model.net.register_forward_hook(lambda net, inputs, output: types.add(output.dtype))
+    model.module.arithmetic = "bfloat16"
+    assert model.gradient_point is not None
+    assert types == {torch.float32} and model.module.arithmetic == "bfloat16"
+
+
+def test_bfloat16_is_the_nets_alone_and_logits_are_float32() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(400, 3))
+    model = ModelUnderTest(net, classes=tuple("abc"), input_shape=(1, 12, 12), device="cpu")
+    types: list[torch.dtype] = []
+    model.net.register_forward_hook(lambda net, inputs, output: types.append(output.dtype))
+    images = torch.rand(5, 1, 12, 12)
+    plain = model.logits(images)
+    model.module.arithmetic = "bfloat16"
+    lower = model.logits(images)
+    assert types == [torch.float32, torch.bfloat16] and lower.dtype == torch.float32
+    assert 0 < float((lower - plain).abs().max()) < 0.02
