@@ -231,8 +231,8 @@ class RunConfig(ConfigTable):
         500,
         ge=1,
         le=500,
-        description="images in a cell of attacks at most, so how long a cell takes; parts of any size join to the same "
-        "answer",
+        description="images in a cell of attacks or explanations at most, so how long a cell takes; parts of any size "
+        "join to the same answer",
     )
     engine: Annotated[str, AfterValidator(_engine), Flag("--engine")] = Field(
         "in-process",

@@ -43,6 +43,8 @@ class Note(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("values") == {}:  # as `note` leaves them: unset, where there are none
+            return {name: part for name, part in value.items() if name != "values"}
         return {"key": "", "text": value} if isinstance(value, str) else value
 
     @model_serializer(mode="wrap")

@@ -12,6 +12,7 @@ from audit.core.statistics import bootstrap_mean
 from audit.core.threat_format import format_threat
 from audit.core.topic import topics
 from audit.document.model import DocumentModel
+from audit.planning.parts import whole_study
 from audit.results.queries import (
     Condition,
     group_by_condition,
@@ -62,7 +63,7 @@ def measures(results: RunResults) -> list[MeasuredRow]:
     Args:
         results: The run.
     """
-    general = {study for topic in topics() if topic.measures for study in topic.studies}
+    general = {whole_study(study) for topic in topics() if topic.measures for study in topic.studies}
     studies = dict.fromkeys(task.cell.study for task in results.plan.tasks if task.cell.study in general)
     return [
         row

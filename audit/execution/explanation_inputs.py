@@ -14,11 +14,14 @@ from audit.core.evidence import Array, Evidence
 from audit.core.note import note
 from audit.core.registry import find
 from audit.core.types import Attributions, Images, Labels, Segments
+from audit.execution.context import Context
 from audit.explanation.run import AttributionResult, explain_images
 from audit.explanation.spec import uses_segments
 from audit.masking.queue import MaskQueue
 from audit.masking.segmentation import Segmentation, segment_images
 from audit.models.under_test import ModelUnderTest
+from audit.planning.parts import is_part
+from audit.planning.plan import Slice
 from audit.planning.settings import ExplanationSettings
 
 NOTHING_TO_JUDGE = note("no_explanation", "There is no explanation to judge.")
@@ -106,10 +109,11 @@ def attributions_or_raise(result: AttributionResult) -> Attributions:
     return result.attributions
 
 
-def references_for(cell: Cell, clean: Images) -> Images | None:
+def references_for(context: Context, cell: Cell, clean: Images) -> Images | None:
     """Select the background of a method that averages over images: the first of the clean ones.
 
     Args:
+        context: Gives the first images of the audit order, which are those of a part.
         cell: Says how many.
         clean: Clean images (N, C, H, W).
 
@@ -118,6 +122,8 @@ def references_for(cell: Cell, clean: Images) -> Images | None:
         baseline alone.
     """
     count = ExplanationSettings.of(cell).references
+    if count and is_part(cell):
+        return context.others(Slice(context.task.examples.split, 0, count)).images.to(clean.device)
     return clean[:count] if 0 < count <= len(clean) else None
 
 

@@ -1,4 +1,4 @@
-"""A study's work in named steps: a cell that was cut off goes on with the step it had reached."""
+"""A study's work in named steps, or in the rounds of a loop: a cell that was cut off goes on where it had got to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from audit.core.errors import Interrupted
-from audit.core.seeding import fork_global_rng
+from audit.core.seeding import fork_global_rng, global_rng_state, set_global_rng_state
 from audit.core.types import PassCount
 from audit.execution.context import Context
 from audit.models.under_test import ModelUnderTest
@@ -89,6 +89,61 @@ class ResumableSteps:
         tensors = {f"{step}/{name}": tensor for step, output in self.outputs.items() for name, tensor in output.items()}
         facts = {"steps": list(self.outputs), "facts": self.facts, "passes": asdict(self.passes)}
         self.checkpoint.save(tensors, facts)
+
+
+class ResumableLoop:
+    """Keeps the state of a loop in the cell's checkpoint, with what it cost and torch's own generators.
+
+    Attributes:
+        done: Rounds that an earlier process has done; 0 where the loop begins.
+        state: Tensors that it kept, on the CPU, by name.
+        facts: A JSON value that it kept beside them; None where the loop begins.
+    """
+
+    def __init__(self, context: Context, model: ModelUnderTest, total: int, description: str) -> None:
+        """Load the cell's checkpoint, where there is one, and charge the model with what that cost.
+
+        Args:
+            context: The context of the study.
+            model: The model that the loop asks.
+            total: The number of rounds.
+            description: What the study does, for the message of an interruption: "Stopped while {description}".
+        """
+        self.done, self.state, self.facts = 0, dict[str, Tensor](), None
+        self._context, self._model, self._total, self._description = context, model, total, description
+        self._checkpoint, self._before = context.checkpoint(), model.passes
+        if (stored := self._checkpoint.load()) is not None:
+            self.state, facts = stored
+            self.done, self.facts = facts["done"], facts["facts"]
+            random = tuple(self.state.pop(name) for name in sorted(self.state) if name.startswith(_RANDOM))
+            if len(random) == len(global_rng_state(context.device)):  # else it was kept on another kind of device
+                set_global_rng_state(context.device, random)
+            model.charge(PassCount(**facts["passes"]))
+
+    def round_done(self, done: int, state: Callable[[], Mapping[str, Tensor]], facts: Any = None) -> None:
+        """Between two rounds: report progress, save what is due, stop where the user asked to.
+
+        Args:
+            done: Rounds done so far, those of earlier processes included.
+            state: Gives the tensors that the rounds to come depend on.
+            facts: A JSON value to keep beside them.
+
+        Raises:
+            Interrupted: When the user asked to stop; the checkpoint has been saved.
+        """
+        self._context.progress(done, self._total)
+        if done == self._total:
+            return
+        stopping = self._context.stopping()
+        if stopping or self._checkpoint.is_due:
+            random = {f"{_RANDOM}{i}": kept for i, kept in enumerate(global_rng_state(self._context.device))}
+            passes = asdict(self._model.passes - self._before)
+            self._checkpoint.save({**state(), **random}, {"done": done, "passes": passes, "facts": facts})
+        if stopping:
+            raise Interrupted(f"Stopped while {self._description}; the same command resumes.")
+
+
+_RANDOM = "random/"
 
 
 def concatenate_steps(steps: Sequence[Mapping[str, Tensor]], prefix: str = "") -> dict[str, Tensor]:

@@ -65,6 +65,26 @@ def concatenate_caches(caches: Sequence[MaskCache]) -> MaskCache:
     return MaskCache(*(np.concatenate([getattr(cache, field.name) for cache in padded]) for field in fields(MaskCache)))
 
 
+def is_cached(name: str) -> bool:
+    """Whether an array of evidence belongs to a cache.
+
+    Args:
+        name: Its name there.
+    """
+    return name.startswith(_PREFIX)
+
+
+def joined_arrays(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """The cache of consecutive images, from the arrays of evidence about some of them each; empty where they hold none.
+
+    Args:
+        parts: The arrays of each, in the order of the images.
+    """
+    if not any(is_cached(name) for name in parts[0]):
+        return {}
+    return concatenate_caches([MaskCache.of(part) for part in parts]).arrays()
+
+
 def fit_width(bits: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     """Packed rows cut or padded with zeros, uint8 (K, width).
 

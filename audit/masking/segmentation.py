@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,18 +47,30 @@ def segment_images(images: Images) -> Segmentation:
     """
     segmented = [_segment(image) for image in images.detach().cpu().double().numpy()]
     segments = torch.from_numpy(np.stack([labels for labels, _ in segmented])).to(images.device)
-    refined = sum(few for _, few in segmented)
+    return Segmentation(segments, _description(segments, sum(few for _, few in segmented)))
+
+
+def joined_description(segments: Segments, parts: Sequence[Note]) -> Note:
+    """The description of segments that `segment_images` made some images at a time.
+
+    Args:
+        segments: All segments, int64 (N, H, W).
+        parts: The descriptions of some images each.
+    """
+    return _description(segments, sum(int(str(part.values.get("few", 0))) for part in parts))
+
+
+def _description(segments: Segments, refined: int) -> Note:
     span = _span(segments)
     if not refined:
-        return Segmentation(segments, note("segments_made", "slic, {span} segments an image", span=span))
-    description = note(
+        return note("segments_made", "slic, {span} segments an image", span=span)
+    return note(
         "segments_refined",
         "slic, {span} segments an image; {few} refined, which gave fewer than {fewest}",
         span=span,
         few=refined,
         fewest=MIN_SEGMENTS,
     )
-    return Segmentation(segments, description)
 
 
 def target_count(height: int, width: int) -> tuple[int, int]:

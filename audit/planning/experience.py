@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from audit.core.cell import Cell, plain_json
 from audit.core.pass_count import PassCount
 from audit.planning.battery_cost import BatteryOutcomes
+from audit.planning.parts import part_inputs, whole_study
 from audit.planning.plan import MODEL_STUDIES, Task
 from audit.planning.throughput import Throughput
 
@@ -64,6 +65,8 @@ class Experience:
 
     def like(self, task: Task) -> tuple[CellCost, ...]:
         """Costs of the same study and method with the same settings on the same model, whatever the examples and eps.
+
+        Parts cost as the cells that they are joined to.
 
         Those of the store where there are any: they are of more images. Costs on another model of the run stand in
         where there are none, for what is counted in passes hardly depends on the weights.
@@ -140,7 +143,7 @@ class Experience:
             return _line(points).at(examples) if points else 0.0
         if (line := self._line_of(like)) is not None:
             return line.at(bare)
-        of_study = [cost for cost in self.cells if cost.cell.study == task.cell.study]
+        of_study = [cost for cost in self.cells if whole_study(cost.cell.study) == whole_study(task.cell.study)]
         others = [cost for cost in self.cells if cost.cell.study not in MODEL_STUDIES]
         return bare * (self._pace(of_study) or self._pace(others) or 1.0)
 
@@ -201,4 +204,5 @@ def _line(points: Sequence[tuple[float, float]]) -> _Line:
 
 def _question(cell: Cell) -> str:
     settings = {name: value for name, value in cell.settings.items() if name not in _NO_MATTER}
-    return json.dumps([cell.study, cell.method, settings], sort_keys=True, default=plain_json)
+    joins = bool(part_inputs(cell))  # which costs next to nothing
+    return json.dumps([whole_study(cell.study), cell.method, settings, joins], sort_keys=True, default=plain_json)

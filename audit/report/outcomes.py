@@ -13,6 +13,7 @@ from audit.core.threat_format import format_threat
 from audit.document.model import Cost, cost_of
 from audit.document.schema import Gap, OutcomeRow, StudyCost
 from audit.document.stops import StopRow, UnfinishedRow
+from audit.planning.parts import whole_study
 from audit.planning.plan import Task
 from audit.planning.steps import study_steps
 from audit.results.queries import (
@@ -117,7 +118,13 @@ def gaps(results: RunResults) -> list[Gap]:
         (task, results.evidence[task.cell.key]) for task in results.plan.tasks if task.cell.key in results.evidence
     ]
     unmeasured = dict.fromkeys(
-        (task.cell.study, task.cell.method, task.role, evidence.status, Note.model_validate(evidence.reason))
+        (
+            whole_study(task.cell.study),
+            task.cell.method,
+            task.role,
+            evidence.status,
+            Note.model_validate(evidence.reason),
+        )
         for task, evidence in present
         if evidence.status != "measured"
     )

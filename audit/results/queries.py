@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.evidence import Array
+from audit.planning.parts import part_inputs
 from audit.planning.plan import FIRST_STUDIES
 from audit.planning.settings import ExplanationSettings
 from audit.results.run_results import RunResults, TaskResult
@@ -72,6 +73,22 @@ def furthest(entries: Sequence[TaskResult]) -> tuple[TaskResult, ...]:
     """
     read = {key for entry in entries for key in entry.task.cell.inputs.values()}
     return tuple(entry for entry in entries if entry.task.cell.key not in read)
+
+
+def with_parts(results: RunResults, entries: Sequence[TaskResult]) -> tuple[TaskResult, ...]:
+    """The entries, each after the parts that it is joined from, as what is paid for it is paid there.
+
+    Args:
+        results: The run.
+        entries: Any entries.
+    """
+    tasks = {task.cell.key: task for task in results.plan.tasks}
+    joined: list[TaskResult] = []
+    for entry in entries:
+        keys = (entry.task.cell.inputs[name] for name in part_inputs(entry.task.cell))
+        joined += [TaskResult(tasks[key], results.evidence[key]) for key in keys if key in results.evidence]
+        joined.append(entry)
+    return tuple(joined)
 
 
 def cell_keys(entries: Sequence[TaskResult]) -> tuple[str, ...]:

@@ -311,6 +311,7 @@ def test_only_a_card_is_asked_and_what_it_says_is_remembered(tmp_path: Path, mon
     monkeypatch.setenv("AUDIT_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(autotune, "most_replayed", lambda model, seconds: 32)
     monkeypatch.setattr(autotune, "_cost", lambda *_: 1e-5)
+    monkeypatch.setattr(autotune, "quickest_precision", lambda model, seconds: "float32")
     model = wrapped()
     assert tune_execution(model).replayed == 0
     monkeypatch.setattr(autotune, "can_record", lambda device: device.type == "cuda")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,34 @@ def test_parts_are_expected_to_cost_what_the_whole_costs(battery: str) -> None:
 def test_controls_of_attacks_are_cut_too() -> None:
     config = {"chunk": 30, "attack_controls": {"examples": 64}, "hardening": {"enabled": False}}
     assert sizes(build_plan(load_config(overrides=config), SUBJECT), "attack-controls") == [30, 30, 4]
+
+
+def test_images_that_are_asked_once_are_more_to_a_cell() -> None:
+    for chunk, cells in ((500, [2000]), (100, [1000, 1000]), (30, [300] * 6 + [200])):
+        assert sizes(planned(chunk), "accuracy") == cells
+
+
+@pytest.mark.parametrize(
+    ("chunk", "attacks", "boxes"),
+    [(500, [100, 100, 50], [250]), (60, [60] * 4 + [10], [60] * 4 + [10]), (1, [6] * 41 + [4], [4] * 62 + [2])],
+)
+def test_cells_of_detectors_are_cut_and_the_first_holds_what_is_shown(
+    chunk: int, attacks: list[int], boxes: list[int]
+) -> None:
+    size = {"examples": 250}
+    config = load_config(
+        overrides={
+            "chunk": chunk,
+            "detection_robustness": {**size, "pictures": 6},
+            "detection_explanations": {**size, "pictures": 4},
+        }
+    )
+    plan = build_plan(config, replace(SUBJECT, task="detection", loaded="file:net"))
+    assert sizes(plan, "detection-attack") == attacks and sizes(plan, "box-explanation") == boxes
+    shown = {
+        task.examples.start for task in plan.tasks if task.cell.settings.get("pictures") and "attack" in task.label
+    }
+    assert shown == {0}
 
 
 BATTERY = [

@@ -39,7 +39,7 @@ def config_of(pretrained: object, **training: Any) -> RunConfig:
     changes = {
         "model": {"architecture": "cnn-28", "pretrained": str(pretrained)},
         "hardening": {"enabled": False},
-        "training": {"epochs": 1, **training},
+        "training": {"epochs": 1, "precision": "float32", **training},
     }
     return load_config(overrides=merge(SMALL, changes))
 

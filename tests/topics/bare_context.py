@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 
@@ -23,7 +25,7 @@ def bare_context(
     cell: Cell,
     *,
     stopping: Callable[[], bool] = lambda: False,
-    scratch: Path = Path("unused"),
+    scratch: Path | None = None,
 ) -> Context:
     def no_input(name: str) -> Evidence:
         raise AuditError(f"This study has no input {name}.")
@@ -34,7 +36,7 @@ def bare_context(
         fresh=lambda seed: copy.deepcopy(model.net),
         batch=lambda: batch,
         evidence=no_input,
-        scratch=scratch,
+        scratch=scratch or Path(tempfile.gettempdir()) / f"unused-{uuid4().hex}",  # written where a cell takes long
         progress=lambda done, total: None,
         stopping=stopping,
         device=torch.device("cpu"),

@@ -34,6 +34,7 @@ PGD = TrainingConfig(
     held_out=0.1,
     probe_examples=24,
     probe_steps=2,
+    precision="float32",
 )
 FAULT = MEMORY_FAULTS["of the processor"]
 

@@ -29,6 +29,7 @@ SHORT = TrainingConfig(
     probe_examples=8,
     probe_steps=2,
     averaging=0.9,
+    precision="float32",
 )
 BALL = ThreatModel("l2", 0.5)
 """Where a step follows the gradient and not its signs, which rounding turns."""

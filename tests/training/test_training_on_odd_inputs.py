@@ -20,7 +20,9 @@ from audit.training.step import kl_divergence
 from tests.training.toy import thirds, tiny_net
 
 LINF = ThreatModel("linf", 0.1)
-SETTINGS = TrainingConfig(epochs=1, batch_size=8, learning_rate=1e-3, probe_examples=8, probe_steps=2)
+SETTINGS = TrainingConfig(
+    epochs=1, batch_size=8, learning_rate=1e-3, probe_examples=8, probe_steps=2, precision="float32"
+)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e4])

@@ -40,7 +40,7 @@ from audit.training.state import TrainingResult
 from audit.training.training_data import SplitImages
 from tests.training.toy import same_weights, thirds, tiny_net
 
-PLAIN = TrainingConfig(epochs=2, batch_size=32, learning_rate=0.02, optimizer="sgd", shares=4)
+PLAIN = TrainingConfig(epochs=2, batch_size=32, learning_rate=0.02, optimizer="sgd", shares=4, precision="float32")
 RICH = TrainingConfig(
     recipe="fgsm-rs",
     recipe_settings={"start": "previous"},

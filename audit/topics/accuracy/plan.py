@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from audit.core.types import PassCount
-from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
+from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.plan import PREDICTED_LABELS, Task
 from audit.planning.run_identity import RunIdentity
+
+TIMES_THE_CHUNK = 10
+"""Images of a cell, over those that the configuration wants in one of attacks: each is asked once."""
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
@@ -16,7 +19,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
         model: The model.
     """
     context = {} if builder.identity.labelled else {PREDICTED_LABELS: True}
-    for chunk in builder.chunks(builder.identity.test_examples, 10 * EXAMPLES_PER_CELL):
+    for chunk in builder.chunks(builder.identity.test_examples, TIMES_THE_CHUNK * builder.config.chunk):
         builder.add("accuracy", "clean", model, chunk, context=context)
 
 

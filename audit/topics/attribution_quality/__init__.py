@@ -17,7 +17,10 @@ TOPIC = Topic(
     section="explanations",
     order=430,
     folded=True,
-    studies={"attribution-quality": "explanations.examples, explanations.methods"},
+    studies={
+        "attribution-quality": "explanations.examples, explanations.methods",
+        "attribution-quality-part": "explanations.examples, explanations.methods, chunk",
+    },
     config=AttributionQualityConfig,
     presets={"standard": {"enabled": True}, "full": {"enabled": True}},
     measures=True,

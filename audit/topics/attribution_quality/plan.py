@@ -14,6 +14,8 @@ from audit.planning.explanations import (
     mask_inputs,
     of_all_images,
 )
+from audit.planning.image_parts import add_by_image
+from audit.planning.parts import part_inputs
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.attribution_quality import AttributionQualityConfig
@@ -31,7 +33,8 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
         return
     for method in explained_methods(builder):
         inputs = {"explanation": explanation_of(builder, method.name, model.role)}
-        builder.add(
+        add_by_image(
+            builder,
             "attribution-quality",
             method.name,
             model,
@@ -67,6 +70,8 @@ def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -
 
 
 def _passes(task: Task, identity: RunIdentity, *, most: bool) -> PassCount | None:
+    if part_inputs(task.cell):
+        return PassCount()
     explained = attribution_passes(task, identity.shape, most=most)
     if explained is None:
         return None

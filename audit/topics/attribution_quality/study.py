@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -26,6 +26,7 @@ from audit.execution.explanation_inputs import (
     segments_for,
     to_numpy,
 )
+from audit.execution.joined_images import join_images
 from audit.execution.mask_reuse import drawing_queue, same_draws
 from audit.execution.measured import measured_evidence
 from audit.execution.resumable import ResumableSteps
@@ -37,7 +38,10 @@ from audit.metrics.road import SHARES, road
 from audit.metrics.sensitivity import max_sensitivity
 from audit.metrics.sparseness import complexity, sparseness
 from audit.models.under_test import ModelUnderTest
+from audit.planning.parts import is_part, part_inputs
 from audit.topics.attribution_quality.facts import AttributionQualityFacts, AttributionQualitySettings
+
+_STABILITY, _DIFFER = "seed_stability", "seeds_differ"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class _Case:
     explain: Callable[[ModelUnderTest, Images, int], Attributions]
     seed: int
     settings: AttributionQualitySettings
+    part: bool
 
     def generators(self, purpose: str) -> Generators:
         return Generators.of(self.batch.ids, seed=self.seed, purpose=f"judging/{purpose}", device=self.maps.device)
@@ -77,6 +82,37 @@ def attribution_quality(context: Context, cell: Cell) -> Evidence:
         context: Gives the model, the examples and the inputs of the cell.
         cell: The cell.
     """
+    return _joined(context, cell) if part_inputs(cell) else _judged(context, cell)
+
+
+@study()
+def attribution_quality_part(context: Context, cell: Cell) -> Evidence:
+    """The metrics of `attribution_quality` on some of the images.
+
+    `seed_stability` is there of every method that is asked with other seeds, with the array `seeds_differ` bool (1,):
+    whether any map changed with the seed.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
+    """
+    return _judged(context, cell)
+
+
+def _same_facts(parts: Sequence[Evidence]) -> AttributionQualityFacts:
+    return parts[0].facts_as(AttributionQualityFacts)
+
+
+def _joined(context: Context, cell: Cell) -> Evidence:
+    """The metrics of all images; how stable maps are under other seeds only where some map changes with the seed."""
+    evidence = join_images(context, cell, _same_facts)
+    arrays = dict(evidence.arrays)
+    differ = arrays.pop(_DIFFER, None)
+    kept = tuple(m for m in evidence.measurements if m.name != _STABILITY or (differ is not None and differ.any()))
+    return replace(evidence, measurements=kept, arrays=arrays)
+
+
+def _judged(context: Context, cell: Cell) -> Evidence:
     try:
         case = _case(context, cell)
         values: dict[str, Tensor] = {}
@@ -88,11 +124,11 @@ def attribution_quality(context: Context, cell: Cell) -> Evidence:
                 values |= steps.run(measure.__name__, partial(measure, case))
     except NotApplicable as fault:
         return Evidence(cell, "not_applicable", reason=fault.reason)
-    curve = values.pop("randomisation_curve")
+    arrays = {name: _array(values.pop(name)) for name in ("randomisation_curve", _DIFFER) if name in values}
     return measured_evidence(
         cell,
         tuple(Measurement(name, *_UNITS[_plain_name(name)], to_numpy(v)) for name, v in values.items()),
-        arrays={"randomisation_curve": _array(curve)},
+        arrays=arrays,
         facts=AttributionQualityFacts(protocol=_protocol(case.settings), **case.settings.model_dump()),
         passes=counter.passes,
     )
@@ -114,7 +150,7 @@ def _case(context: Context, cell: Cell) -> _Case:
     maps = load_array(explained, "attributions", model.device)
     targets = load_array(explained, "targets", model.device)
     batch = context.batch().to(model.device)
-    segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
+    segments, references = segments_for(cell, batch.images), references_for(context, cell, batch.images)
     draws, counts = same_draws(context, explained), sample_counts(explained)
 
     def explain(subject: ModelUnderTest, images: Images, seed: int) -> Attributions:
@@ -133,7 +169,7 @@ def _case(context: Context, cell: Cell) -> _Case:
         )
         return attributions_or_raise(explanation)
 
-    return _Case(model, batch, targets, maps, explain, cell.seed, AttributionQualitySettings.of(cell))
+    return _Case(model, batch, targets, maps, explain, cell.seed, AttributionQualitySettings.of(cell), is_part(cell))
 
 
 def _plainly(case: _Case) -> dict[str, Tensor]:
@@ -202,9 +238,11 @@ def _seeded(case: _Case) -> dict[str, Tensor]:
         case.explain(case.model, case.batch.images, derive_seed("judging/seed", case.seed, number) % 2**31)
         for number in range(case.settings.seeds)
     ]
-    if not others or all(torch.equal(other, case.maps) for other in others):
+    differ = any(not torch.equal(other, case.maps) for other in others)
+    if not others or not (differ or case.part):
         return {}
-    return {"seed_stability": seed_stability(torch.stack([case.maps, *others]))}
+    stability = {_STABILITY: seed_stability(torch.stack([case.maps, *others]))}
+    return stability | ({_DIFFER: torch.tensor([differ], device="cpu")} if case.part else {})
 
 
 def _plain_name(name: str) -> str:

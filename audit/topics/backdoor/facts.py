@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from audit.core.cell import StudySettings
 from audit.core.evidence import Facts
+
+PART_OF_CLASSES = "backdoor-part"
+"""The study whose cells search some of the classes each, where a cell of the search joins several."""
+
+
+class SearchedClasses(StudySettings):
+    """The classes that a part searches, beside the settings of the metric.
+
+    Attributes:
+        classes: Position of the first in the model's order, and that after the last.
+    """
+
+    classes: tuple[int, int]
 
 
 class TriggerFacts(Facts):

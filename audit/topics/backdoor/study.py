@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from audit.core.cell import Cell
-from audit.core.errors import Interrupted
 from audit.core.evidence import Array, Evidence, Measurement
-from audit.core.registry import find, study
-from audit.core.seeding import Generators
+from audit.core.registry import study
 from audit.core.types import Batch
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
-from audit.metrics.neural_cleanse import Triggers, anomaly_index, smallest_triggers
+from audit.metrics.neural_cleanse import Triggers, anomaly_index
 from audit.models.under_test import ModelUnderTest
-from audit.topics.backdoor.facts import BackdoorFacts, TriggerFacts
+from audit.planning.parts import part_inputs
+from audit.topics.backdoor.facts import BackdoorFacts, SearchedClasses, TriggerFacts
+from audit.topics.backdoor.search import search_triggers
+
+MASKS, PATTERNS, REACHED, MOVED = "masks", "patterns", "reached", "moved"
+"""Arrays: what `Triggers` holds, and whether each patch sends each image of the scoring half to its class."""
 
 
 @study()
 def backdoor(context: Context, cell: Cell) -> Evidence:
     """Neural Cleanse over all classes; `cell.settings` are those of the metric `smallest-triggers`.
 
-    Measurement `moved`: for each image of the scoring half, the share of other classes whose patch sends it there; NaN
-    for the half the patches were made on. Facts: see `BackdoorFacts`. Arrays: `masks` (K, H, W), `patterns` (K, C, H,
-    W).
+    The search itself is in the inputs "part FIRST", evidence of `backdoor_part`, where there are any. Measurement
+    `moved`: for each image of the scoring half, the share of other classes whose patch sends it there; NaN for the half
+    the patches were made on. Facts: see `BackdoorFacts`. Arrays: `masks` (K, H, W), `patterns` (K, C, H, W).
 
     Args:
         context: Gives the model, the examples and the inputs of the cell.
@@ -33,39 +37,64 @@ def backdoor(context: Context, cell: Cell) -> Evidence:
     Raises:
         Interrupted: The user asked to stop.
     """
-    model, batch = context.model(), context.batch()
-    batch = batch.to(model.device)
-    settings = find("metric", "smallest-triggers").settings(cell.settings)
-    if context.stopping():
-        raise Interrupted("Stopped before looking for a trigger; the same command resumes.")
+    model, parts = context.model(), [context.evidence(name) for name in part_inputs(cell)]
+    batch = context.batch().to(model.device)
     with model.count() as counter:
-        names = [f"class {label}" for label in range(len(model.classes))]
-        draws = Generators.of(names, seed=cell.seed, purpose="backdoor", device=model.device)
-        triggers = smallest_triggers(model, batch.images[0::2], draws, **settings)
-        context.progress(1, 2)
-        moved, eligible = _score(model, batch, triggers)
-        context.progress(2, 2)
+        if parts:
+            triggers, moved = _joined(parts, model)
+        else:
+            triggers, sent = search_triggers(context, cell, model, batch, range(len(model.classes)))
+            moved = _numpy(sent)
+        eligible = _eligible(model, batch)
     return measured_evidence(
         cell,
         (Measurement("moved", "share", "lower", _per_image(moved, eligible, len(batch))),),
-        arrays={"masks": triggers.masks.cpu().numpy(), "patterns": triggers.patterns.cpu().numpy()},
+        arrays={MASKS: _numpy(triggers.masks), PATTERNS: _numpy(triggers.patterns)},
         facts=BackdoorFacts(triggers=_facts(model.classes, triggers, moved, eligible), made_on=len(batch.images[0::2])),
         passes=counter.passes,
     )
 
 
-def _score(model: ModelUnderTest, batch: Batch, triggers: Triggers) -> tuple[Array, Array]:
-    """Whether each patch sends each image of the scoring half to its class, and whether that counts; bool (M, K) each.
+@study()
+def backdoor_part(context: Context, cell: Cell) -> Evidence:
+    """The search of `backdoor` over some of the classes.
 
-    It counts where neither the label nor the prediction is that class.
+    Settings: those of the metric, and `SearchedClasses`. Arrays: `masks` (K, H, W), `patterns` (K, C, H, W) and
+    `reached` bool (K,) of these classes; `moved` bool (M, K), whether each patch sends each image of the scoring half
+    to its class.
+
+    Args:
+        context: Gives the model and the examples.
+        cell: The cell.
+
+    Raises:
+        Interrupted: The user asked to stop.
     """
-    images, labels = batch.images[1::2], batch.labels[1::2]
-    before = model.predictions(images)
-    moved, eligible = [], []
-    for label in range(len(model.classes)):
-        moved.append(_numpy(model.predictions(triggers.stamped(images, label)) == label))
-        eligible.append(_numpy((before != label) & (labels != label)))
-    return np.stack(moved, 1), np.stack(eligible, 1)
+    model = context.model()
+    batch = context.batch().to(model.device)
+    with model.count() as counter:
+        labels = range(*SearchedClasses.of(cell).classes)
+        triggers, moved = search_triggers(context, cell, model, batch, labels)
+    tensors = {MASKS: triggers.masks, PATTERNS: triggers.patterns, REACHED: triggers.reached, MOVED: moved}
+    return measured_evidence(
+        cell, arrays={name: _numpy(tensor) for name, tensor in tensors.items()}, passes=counter.passes
+    )
+
+
+def _joined(parts: list[Evidence], model: ModelUnderTest) -> tuple[Triggers, Array]:
+    """The patches into all classes, and what each moves."""
+    masks, patterns, reached = (
+        torch.from_numpy(np.concatenate([part.arrays[name] for part in parts])).to(model.device)
+        for name in (MASKS, PATTERNS, REACHED)
+    )
+    return Triggers(masks, patterns, reached), np.concatenate([part.arrays[MOVED] for part in parts], axis=1)
+
+
+def _eligible(model: ModelUnderTest, batch: Batch) -> Array:
+    """Whether it counts that a patch moves an image: neither label nor prediction is its class; bool (M, K)."""
+    classes = torch.arange(len(model.classes), device=model.device)
+    before, labels = model.predictions(batch.images[1::2]), batch.labels[1::2]
+    return _numpy((before[:, None] != classes) & (labels[:, None] != classes))
 
 
 def _per_image(moved: Array, eligible: Array, total: int) -> Array:

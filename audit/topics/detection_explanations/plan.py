@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from audit.core.registry import find
 from audit.core.types import PassCount
-from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder, select_methods
+from audit.planning.builder import ModelRef, PlanBuilder, select_methods
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.detection_explanations import DetectionExplanationsConfig
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """One cell a method, and one of the controls.
+    """One cell a method, and one of the controls; of many images several. The first holds all that is shown.
 
     Args:
         builder: The plan so far.
@@ -19,7 +19,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """
     config = builder.config.table(DetectionExplanationsConfig)
     pictures = config.pictures if builder.config.report.images else 0
-    for chunk in builder.chunks(config.examples, EXAMPLES_PER_CELL):
+    for chunk in builder.chunks(config.examples, max(pictures, builder.config.chunk)):
         common = {"boxes": config.boxes, "steps": config.steps}
         builder.add("box-controls", "controls", model, chunk, settings=common)
         for method in select_methods("detection-attribution", config.methods):

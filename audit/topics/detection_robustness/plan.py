@@ -13,13 +13,13 @@ from audit.planning.run_identity import RunIdentity, curve_eps, headline_eps
 from audit.topics.detection_robustness import DetectionRobustnessConfig
 
 IMAGES_PER_CELL = 100
-"""Most images in a cell; a killed process loses its cell."""
+"""Most images in a cell, unless the configuration says fewer; a killed process loses its cell."""
 ON_THE_CURVE = ("vanish", "untargeted")
 """The aims that are also sought at the other eps of the curve."""
 
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
-    """Every aim and noise at the eps of the verdict; two aims at the others.
+    """Every aim and noise at the eps of the verdict; two aims at the others. The first cell holds all that is shown.
 
     Args:
         builder: The plan so far.
@@ -28,8 +28,9 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     config = builder.config.table(DetectionRobustnessConfig)
     headline = headline_eps(builder.config, builder.identity)
     tog, noise = find("detection-attack", "tog"), find("detection-attack", "detection-noise")
-    for chunk in builder.chunks(config.examples, IMAGES_PER_CELL):
-        pictures = config.pictures if builder.config.report.images and chunk.start == 0 else 0
+    shown = config.pictures if builder.config.report.images else 0
+    for chunk in builder.chunks(config.examples, min(IMAGES_PER_CELL, max(shown, builder.config.chunk))):
+        pictures = shown if chunk.start == 0 else 0
         for eps in curve_eps(builder.config, builder.identity):
             for aim in config.aims:
                 if eps == headline:

@@ -17,7 +17,10 @@ TOPIC = Topic(
     section="explanations",
     order=440,
     folded=True,
-    studies={"drift": "explanations.examples, explanations.methods"},
+    studies={
+        "drift": "explanations.examples, explanations.methods",
+        "drift-part": "explanations.examples, explanations.methods, chunk",
+    },
     config=DriftConfig,
     presets={"standard": {"enabled": True}, "full": {"enabled": True}},
     measures=True,

@@ -13,6 +13,8 @@ from audit.planning.explanations import (
     mask_inputs,
     of_all_images,
 )
+from audit.planning.image_parts import add_by_image
+from audit.planning.parts import part_inputs
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.drift import DriftConfig
@@ -33,7 +35,8 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     for method in explained_methods(builder):
         inputs = {"explanation": explanation_of(builder, method.name, model.role)}
         for kind in AT_CONSTANT_LABEL:
-            builder.add(
+            add_by_image(
+                builder,
                 "drift",
                 method.name,
                 model,
@@ -94,7 +97,7 @@ def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -
 
 def _passes(task: Task, identity: RunIdentity, *, most: bool) -> PassCount | None:
     kind = task.cell.settings["kind"]
-    if kind == BETWEEN:
+    if kind == BETWEEN or part_inputs(task.cell):
         return PassCount(0, 0)
     explained = attribution_passes(task, identity.shape, most=most)
     if explained is None:

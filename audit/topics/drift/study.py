@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -25,6 +25,7 @@ from audit.execution.explanation_inputs import (
     segments_for,
     to_numpy,
 )
+from audit.execution.joined_images import join_images
 from audit.execution.mask_reuse import drawing_queue, same_draws
 from audit.execution.measured import measured_evidence
 from audit.execution.resumable import ResumableSteps
@@ -32,6 +33,7 @@ from audit.explanation.explanation_attack import manipulate_explanation, noise_k
 from audit.masking.cache import MaskCache
 from audit.metrics.agreement import rank_agreement, top_overlap
 from audit.models.under_test import ModelUnderTest
+from audit.planning.parts import part_inputs
 from audit.topics.drift.facts import BETWEEN, DriftFacts
 
 DriftMove = Callable[[ModelUnderTest, Images, Labels, ThreatModel, Generators], Images]
@@ -60,9 +62,25 @@ def drift(context: Context, cell: Cell) -> Evidence:
     try:
         if cell.settings["kind"] == BETWEEN:
             return _between(context, cell)
-        return _moved(context, cell)
+        return join_images(context, cell, _joined_facts) if part_inputs(cell) else _moved(context, cell)
     except NotApplicable as fault:
         return Evidence(cell, "not_applicable", reason=fault.reason)
+
+
+@study()
+def drift_part(context: Context, cell: Cell) -> Evidence:
+    """How far the maps of one method move, as `drift` says, on some of the images.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
+    """
+    return _moved(context, cell)
+
+
+def _joined_facts(parts: Sequence[Evidence]) -> DriftFacts:
+    facts = [part.facts_as(DriftFacts) for part in parts]
+    return facts[0].model_copy(update={"moved": sum(of_part.moved for of_part in facts)})
 
 
 def _moved(context: Context, cell: Cell) -> Evidence:
@@ -81,7 +99,7 @@ def _moved(context: Context, cell: Cell) -> Evidence:
         def moved(name: str, move: DriftMove) -> dict[str, Tensor]:
             generators = Generators.of(batch.ids, seed=cell.seed, purpose=f"drift/{kind}{name}", device=model.device)
             images = move(model, batch.images, targets, threat, generators)
-            return {"images": images, "maps": _explained(model, cell, batch, images, targets, draws, counts)}
+            return {"images": images, "maps": _explained(context, cell, batch, images, targets, draws, counts)}
 
         moves = {"": MOVES[kind], "_random": noise_keeping_label}
         outputs = {name: steps.run(kind + name, partial(moved, name, move)) for name, move in moves.items()}
@@ -102,7 +120,7 @@ def _moved(context: Context, cell: Cell) -> Evidence:
 
 
 def _explained(
-    model: ModelUnderTest,
+    context: Context,
     cell: Cell,
     batch: Batch,
     images: Images,
@@ -110,7 +128,8 @@ def _explained(
     draws: MaskCache | None,
     counts: Tensor | None,
 ) -> Attributions:
-    segments, references = segments_for(cell, batch.images), references_for(cell, batch.images)
+    model = context.model()
+    segments, references = segments_for(cell, batch.images), references_for(context, cell, batch.images)
     queue = drawing_queue(model, cell, images, targets, segments, draws)
     explanation = run_cell_method(
         model,

@@ -10,7 +10,10 @@ TOPIC = Topic(
     order=400,
     folded=True,
     priority=50,
-    studies={"explanation": "explanations.examples, explanations.precision, explanations.settings.METHOD.samples"},
+    studies={
+        "explanation": "explanations.examples, explanations.precision, explanations.settings.METHOD.samples",
+        "explanation-part": "explanations.examples, explanations.precision, chunk",
+    },
     presets={
         "standard": {"examples": 64, "precision": 0.15},
         "full": {"examples": 200, "methods": ("all",), "precision": 0.0},

@@ -14,6 +14,8 @@ from audit.planning.explanations import (
     mask_inputs,
     of_all_images,
 )
+from audit.planning.image_parts import add_by_image
+from audit.planning.parts import part_inputs
 from audit.planning.plan import Slice, Task
 from audit.planning.run_identity import RunIdentity
 from audit.planning.settings import ExplanationSettings
@@ -22,6 +24,8 @@ from audit.topics.explanations.attacked import ADVERSARIAL_IN_FULL
 
 def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """Maps of the clean images, and of the adversarial ones that the report shows; the mask source is planned first.
+
+    Of more clean images than the configuration wants in a cell, in parts; the adversarial ones are few.
 
     Args:
         builder: The plan so far.
@@ -41,12 +45,15 @@ def _explain(
     builder: PlanBuilder, method: Method, model: ModelRef, on: str, examples: Slice, inputs: dict[str, Task]
 ) -> None:
     inputs = inputs | mask_inputs(builder, method, model.role, on)
-    builder.add(
+    settings = explanation_settings(builder, method).model_copy(update={"on": on})
+    add = add_by_image if on == "clean" else PlanBuilder.add
+    add(
+        builder,
         "explanation",
         method.name,
         model,
         examples,
-        settings=explanation_settings(builder, method).model_copy(update={"on": on}).dump(),
+        settings=settings.dump(),
         version=method.full_version,
         inputs=inputs,
         context={MASKS: ExplanationSettings.of(inputs[MASKS].cell).method} if MASKS in inputs else {},
@@ -63,7 +70,7 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount | None:
         task: A cell of this topic.
         identity: Identities and sizes of the data and the model.
     """
-    return _passes(task, identity, most=True)
+    return PassCount() if part_inputs(task.cell) else _passes(task, identity, most=True)
 
 
 def expected_passes(task: Task, identity: RunIdentity, experience: Experience) -> PassCount | None:

@@ -16,6 +16,7 @@ from audit.results.queries import (
     group_by_condition,
     on_clean_images,
     per_example,
+    with_parts,
 )
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.explanations.consensus import consensus_rows
@@ -76,10 +77,10 @@ def build(results: RunResults, context: SectionContext) -> Rows:
 def _explanations(results: RunResults, role: str) -> list[ExplanationPart]:
     """One row a method on clean images, with the reason where it does not apply."""
     entries = on_clean_images(results.entries("explanation", role=role))
-    return [_explanation(role, at.method, group) for at, group in group_by_condition(entries)]
+    return [_explanation(results, role, at.method, group) for at, group in group_by_condition(entries)]
 
 
-def _explanation(role: str, method: str, entries: tuple[TaskResult, ...]) -> ExplanationPart:
+def _explanation(results: RunResults, role: str, method: str, entries: tuple[TaskResult, ...]) -> ExplanationPart:
     first = entries[0].evidence
     facts = first.facts_as(ExplanationFacts)
     quality = {m.name: per_example(entries, m.name).values for m in first.measurements}
@@ -96,7 +97,7 @@ def _explanation(role: str, method: str, entries: tuple[TaskResult, ...]) -> Exp
         segments=facts.segments or NO_NOTE,
         settings=settings,
         quality={name: float(values.mean()) for name, values in quality.items()},
-        cost=cost_of(entries),
+        cost=cost_of(with_parts(results, entries)),
         shared=facts.shared or {},
         images=sum(entry.task.examples.stop - entry.task.examples.start for entry in entries),
         precision=settings.get("precision"),

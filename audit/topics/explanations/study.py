@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +27,12 @@ from audit.execution.explanation_inputs import (
     segmentation_for,
     to_numpy,
 )
+from audit.execution.joined_images import join_images
 from audit.execution.mask_reuse import sharing
 from audit.execution.resumable import ResumableSteps, concatenate_steps
 from audit.explanation.run import AttributionResult
+from audit.masking.segmentation import joined_description
+from audit.planning.parts import part_inputs
 from audit.planning.settings import ExplanationSettings
 from audit.results.facts import ExplanationFacts
 from audit.topics.explanations.attacked import EXPLAINED_POSITIONS, adversarial_images, attacked_positions
@@ -50,16 +54,49 @@ def explanation(context: Context, cell: Cell) -> Evidence:
     examples in the evidence that `cell.inputs["robustness"]` names, as far as an attack broke them; measurements are
     NaN elsewhere, and `explained_positions` says where arrays hold them. Segments are those of the clean image in both,
     so that maps compare. `cell.inputs["masks"]` names the explanation whose answers are spent before the model is
-    asked, if any is. Arrays: attributions float32 (N, C or 1, H, W), targets int64 (N,), segments int64 where used,
+    asked, if any is. Inputs "part FIRST", where there are any, are evidence of `explanation_part`, which this joins.
+    Arrays: attributions float32 (N, C or 1, H, W), targets int64 (N,), segments int64 where used,
     other maps by name; those of `MaskCache` where others may spend them.
 
     Args:
         context: Gives the model, the examples and the inputs of the cell.
         cell: The cell.
     """
+    return join_images(context, cell, _joined_facts) if part_inputs(cell) else _explained(context, cell)
+
+
+@study(version="2")
+def explanation_part(context: Context, cell: Cell) -> Evidence:
+    """The attributions of `explanation` for some of the clean images.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
+    """
+    return _explained(context, cell)
+
+
+def _joined_facts(parts: Sequence[Evidence]) -> ExplanationFacts:
+    """Those of all images: as a later step of one cell, a later part has the last word on what a method says."""
+    facts: dict[str, Any] = {}
+    for part in parts:
+        facts |= part.facts
+    of_parts = [part.facts_as(ExplanationFacts) for part in parts]
+    facts["examples"] = sum(of_part.examples for of_part in of_parts)
+    shared = [of_part.shared for of_part in of_parts]
+    if any(shared):
+        facts["shared"] = {name: sum((part or {}).get(name, 0) for part in shared) for name in shared[0] or {}}
+    descriptions = [of_part.segments for of_part in of_parts if of_part.segments]
+    if descriptions:
+        segments = np.concatenate([part.arrays["segments"] for part in parts])
+        facts["segments"] = joined_description(torch.from_numpy(segments), descriptions)
+    return ExplanationFacts(**facts)
+
+
+def _explained(context: Context, cell: Cell) -> Evidence:
     model, batch = context.model(), context.batch()
     clean = batch.images.to(model.device)
-    settings, references = ExplanationSettings.of(cell), references_for(cell, clean)
+    settings, references = ExplanationSettings.of(cell), references_for(context, cell, clean)
     examples, positions, images = context.task.examples, None, clean
     if settings.on == "adversarial":
         attacked = context.evidence("robustness")

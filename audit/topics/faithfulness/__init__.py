@@ -26,7 +26,9 @@ TOPIC = Topic(
     folded=True,
     studies={
         "faithfulness": "explanations.examples, faithfulness.steps, faithfulness.fills",
+        "faithfulness-part": "explanations.examples, faithfulness.steps, faithfulness.fills, chunk",
         "faithfulness-baselines": "explanations.examples, faithfulness.steps, faithfulness.fills",
+        "faithfulness-baselines-part": "explanations.examples, faithfulness.steps, faithfulness.fills, chunk",
     },
     config=FaithfulnessConfig,
     presets={

@@ -6,8 +6,10 @@ from audit.core.cell import Cell
 from audit.core.evidence import Evidence
 from audit.core.registry import study
 from audit.execution.context import Context
+from audit.execution.joined_images import join_images
 from audit.execution.measured import measured_evidence
-from audit.topics.faithfulness.curves import all_curves, arrays, control_orders, measurements, protocol
+from audit.planning.parts import part_inputs
+from audit.topics.faithfulness.curves import all_curves, arrays, control_orders, measurements, protocol, same_facts
 from audit.topics.faithfulness.facts import FaithfulnessFacts, FaithfulnessSettings
 
 
@@ -21,6 +23,21 @@ def faithfulness_baselines(context: Context, cell: Cell) -> Evidence:
         context: Gives the model, the examples and the inputs of the cell.
         cell: The cell.
     """
+    return join_images(context, cell, same_facts) if part_inputs(cell) else _measured(context, cell)
+
+
+@study()
+def faithfulness_baselines_part(context: Context, cell: Cell) -> Evidence:
+    """The controls of `faithfulness_baselines` on some of the images.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
+    """
+    return _measured(context, cell)
+
+
+def _measured(context: Context, cell: Cell) -> Evidence:
     settings = FaithfulnessSettings.of(cell)
     model = context.model()
     batch = context.batch().to(model.device)

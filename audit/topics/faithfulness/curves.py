@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from audit.core.errors import NotApplicable
-from audit.core.evidence import Array, Better, Measurement
+from audit.core.evidence import Array, Better, Evidence, Measurement
 from audit.core.note import Note, note
 from audit.core.seeding import Generators
 from audit.core.types import Batch
@@ -20,7 +20,7 @@ from audit.masking.baselines import fill_images
 from audit.metrics.deletion_insertion import RemovalMode, deletion_area, removal_curves
 from audit.metrics.pixel_ranking import CONTROL_RANKINGS, control_order
 from audit.models.under_test import ModelUnderTest
-from audit.topics.faithfulness.facts import FaithfulnessSettings
+from audit.topics.faithfulness.facts import FaithfulnessFacts, FaithfulnessSettings
 
 _NOT_FINITE = note(
     "removed_not_finite",
@@ -174,6 +174,15 @@ def from_arrays(stored: Mapping[str, Array]) -> dict[str, Tensor]:
 def _measure(name: str, curves: Tensor) -> Measurement:
     better = _BETTER[cast(RemovalMode, name.split("_")[0])]
     return Measurement(name, "mean output", better, deletion_area(curves).cpu().double().numpy())
+
+
+def same_facts(parts: Sequence[Evidence]) -> FaithfulnessFacts:
+    """The facts of all images: those of any part, as they say the protocol alone.
+
+    Args:
+        parts: Evidence of some of the images each.
+    """
+    return parts[0].facts_as(FaithfulnessFacts)
 
 
 def protocol(settings: FaithfulnessSettings) -> Note:

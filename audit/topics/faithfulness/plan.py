@@ -5,6 +5,8 @@ from __future__ import annotations
 from audit.core.types import PassCount
 from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.explanations import explained_methods, explanation_of
+from audit.planning.image_parts import add_by_image
+from audit.planning.parts import part_inputs, whole_study
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.faithfulness import FaithfulnessConfig
@@ -21,10 +23,10 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """
     config = builder.config.table(FaithfulnessConfig)
     settings = FaithfulnessSettings(**config.model_dump()).dump()
-    baselines = builder.add("faithfulness-baselines", "removal", model, builder.explained, settings=settings)
+    baselines = add_by_image(builder, "faithfulness-baselines", "removal", model, builder.explained, settings=settings)
     for method in explained_methods(builder):
         inputs = {"explanation": explanation_of(builder, method.name, model.role), "controls": baselines}
-        builder.add("faithfulness", method.name, model, builder.explained, settings=settings, inputs=inputs)
+        add_by_image(builder, "faithfulness", method.name, model, builder.explained, settings=settings, inputs=inputs)
 
 
 def max_passes(task: Task, identity: RunIdentity) -> PassCount:
@@ -34,8 +36,10 @@ def max_passes(task: Task, identity: RunIdentity) -> PassCount:
         task: A cell of this topic.
         identity: Identities and sizes of the data and the model.
     """
+    if part_inputs(task.cell):
+        return PassCount()
     settings = FaithfulnessSettings.of(task.cell)
     between = 2 * len(settings.fills) * (settings.steps - 1)
-    if task.cell.study == "faithfulness":
+    if whole_study(task.cell.study) == "faithfulness":
         return PassCount((2 if settings.blurred else 1) * between, 0)
     return PassCount(1 + 2 * len(settings.fills) + control_count(settings.random_orders) * between, 0)

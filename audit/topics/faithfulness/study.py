@@ -11,8 +11,10 @@ from audit.core.registry import study
 from audit.core.types import Attributions, Batch
 from audit.execution.context import Context
 from audit.execution.explanation_inputs import NOTHING_TO_JUDGE
+from audit.execution.joined_images import join_images
 from audit.execution.measured import measured_evidence
 from audit.metrics.pixel_ranking import blurred_copy, order_of
+from audit.planning.parts import part_inputs
 from audit.topics.faithfulness.curves import (
     all_curves,
     arrays,
@@ -21,6 +23,7 @@ from audit.topics.faithfulness.curves import (
     generators,
     measurements,
     protocol,
+    same_facts,
 )
 from audit.topics.faithfulness.facts import FaithfulnessFacts, FaithfulnessSettings
 
@@ -39,6 +42,21 @@ def faithfulness(context: Context, cell: Cell) -> Evidence:
         context: Gives the model, the examples and the inputs of the cell.
         cell: The cell.
     """
+    return join_images(context, cell, same_facts) if part_inputs(cell) else _measured(context, cell)
+
+
+@study()
+def faithfulness_part(context: Context, cell: Cell) -> Evidence:
+    """The areas of `faithfulness` on some of the images.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
+    """
+    return _measured(context, cell)
+
+
+def _measured(context: Context, cell: Cell) -> Evidence:
     explained = context.evidence("explanation")
     if explained.status != "measured":
         return Evidence(cell, "not_applicable", reason=explained.reason or NOTHING_TO_JUDGE)

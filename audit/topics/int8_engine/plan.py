@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audit.core.types import PassCount
-from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
+from audit.planning.builder import ModelRef, PlanBuilder
 from audit.planning.plan import Task
 from audit.planning.run_identity import RunIdentity
 
@@ -17,7 +17,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
     """
     made_by_int8 = model.role == "compressed" and builder.config.compression.method == "int8"
     if made_by_int8 and builder.identity.train_examples:
-        for chunk in builder.chunks(builder.identity.test_examples, 10 * EXAMPLES_PER_CELL):
+        for chunk in builder.chunks(builder.identity.test_examples, 10 * builder.config.chunk):
             builder.add("int8-engine", "onnxruntime", model, chunk)
 
 

@@ -9,6 +9,13 @@ from pydantic import Field
 from audit.core.cell import StudySettings
 from audit.core.evidence import Facts
 
+PART_OF_THREATS = "other-threats-part"
+"""The study whose cells try a threat on some of the images, or a patch towards some of the classes, where a cell joins
+several."""
+MIN_OTHER_THREAT_IMAGES = 8
+"""Least number of images for a change that is made on half of them and scored on the other half."""
+BY_IMAGE = ("spatial", "transfer")
+"""The threats that are tried on each image by itself."""
 TRANSFER_STEPS = 20
 """Steps of MI-FGSM on the surrogate."""
 
@@ -22,6 +29,7 @@ class OtherThreatsSettings(StudySettings):
         translation: Largest shift, in pixels.
         area: The patch as a share of the image.
         targets: Classes that a patch is tried towards; 0 for any other class than the right one.
+        classes: Of a part, those of them that it tries: the first, and that after the last; None for all.
     """
 
     attack: dict[str, Any] = Field(default_factory=dict)
@@ -29,6 +37,7 @@ class OtherThreatsSettings(StudySettings):
     translation: int | float | None = None
     area: float | None = None
     targets: int = 0
+    classes: tuple[int, int] | None = None
 
 
 class OtherThreatsFacts(Facts):
@@ -59,3 +68,15 @@ class OtherThreatsFacts(Facts):
     faults: int
     draws: int = 1
     painted: float | None = None
+
+
+class PatchFacts(Facts):
+    """The best of the patches towards some classes.
+
+    Attributes:
+        label: Its class, by position in the model's order.
+        moved: Share of the images it was made on that it sends there, in [0, 1]; None where all are of that class.
+    """
+
+    label: int
+    moved: float | None

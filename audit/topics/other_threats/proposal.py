@@ -13,14 +13,11 @@ from audit.core.errors import NotApplicable
 from audit.core.note import note
 from audit.core.seeding import Generators
 from audit.core.threat import ThreatModel
-from audit.core.threat_format import CONVEX_NORMS, no_steps_within
+from audit.core.threat_format import CONVEX_NORMS, Norm, no_steps_within
 from audit.core.types import Batch, Images, PassCount
 from audit.execution.context import Context
 from audit.models.under_test import ModelUnderTest
-from audit.topics.other_threats.facts import OtherThreatsSettings
-
-MIN_OTHER_THREAT_IMAGES = 8
-"""Least number of images for a change that is made on half of them and scored on the other half."""
+from audit.topics.other_threats.facts import MIN_OTHER_THREAT_IMAGES, PART_OF_THREATS, OtherThreatsSettings
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,12 @@ class ThreatRequest:
             raise NotApplicable(no_steps_within(threat["norm"]))
         return ThreatModel(threat["norm"], threat["eps"])
 
+    @property
+    def norm(self) -> Norm:
+        """The norm of the ball; that of single pixels where a pose or a patch may change one by any amount."""
+        norm: Norm = (self.cell.threat or {}).get("norm", "linf")
+        return norm
+
     def draws(self, batch: Batch, purpose: str) -> Generators:
         """One generator per example.
 
@@ -68,13 +71,15 @@ class ThreatRequest:
     def halves(self) -> tuple[Tensor, Tensor]:
         """Positions of the examples to make a change on, and of those to score it on: disjoint.
 
+        A part begins at an even position, so that its halves are those of all examples.
+
         Returns:
             int64 (N / 2,) each.
 
         Raises:
             NotApplicable: There are fewer than `MIN_OTHER_THREAT_IMAGES` examples.
         """
-        if len(self.batch) < MIN_OTHER_THREAT_IMAGES:
+        if len(self.batch) < MIN_OTHER_THREAT_IMAGES and self.cell.study != PART_OF_THREATS:
             raise NotApplicable(
                 note(
                     "universal_few",

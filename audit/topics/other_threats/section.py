@@ -7,7 +7,7 @@ import numpy as np
 from audit.core.statistics import share_of
 from audit.document.model import Cost, DocumentModel, Proportion, cost_of, proportion
 from audit.document.section import Rows, SectionContext
-from audit.results.queries import only_measured
+from audit.results.queries import only_measured, with_parts
 from audit.results.run_results import RunResults, TaskResult
 from audit.topics.other_threats.facts import OtherThreatsFacts, OtherThreatsSettings
 
@@ -63,10 +63,10 @@ def build(results: RunResults, context: SectionContext) -> Rows:
     """
     entries = (entry for role in results.roles for entry in only_measured(results.entries("other-threats", role=role)))
     facts = ((entry, entry.evidence.facts_as(OtherThreatsFacts)) for entry in entries)
-    return {"other_threats": [_row(entry, measured) for entry, measured in facts if measured.scored]}
+    return {"other_threats": [_row(results, entry, measured) for entry, measured in facts if measured.scored]}
 
 
-def _row(entry: TaskResult, facts: OtherThreatsFacts) -> ThreatRow:
+def _row(results: RunResults, entry: TaskResult, facts: OtherThreatsFacts) -> ThreatRow:
     cell, settings = entry.task.cell, OtherThreatsSettings.of(entry.task.cell)
     values = np.asarray(entry.evidence.measurement("withstood").per_example, np.float64)
     withstood = share_of(values[np.isfinite(values)] > 0)
@@ -88,5 +88,5 @@ def _row(entry: TaskResult, facts: OtherThreatsFacts) -> ThreatRow:
         made_by=facts.made_by,
         agreement=facts.agreement,
         faults=facts.faults,
-        cost=cost_of([entry]),
+        cost=cost_of(with_parts(results, [entry])),
     )

@@ -5,8 +5,7 @@ Each is reported on its own and enters no worst case, since what an adversary ma
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,20 +15,33 @@ from audit.adversarial.gradient_reach import gradients_over_flat_faces
 from audit.adversarial.restarts import is_adversarial
 from audit.adversarial.verify import verify
 from audit.attacks.mi_fgsm import mi_fgsm
-from audit.attacks.patch import PatchThreat, patch
+from audit.attacks.patch import PatchThreat
 from audit.attacks.random_noise import noisy
 from audit.attacks.spatial import PosedThreat, SpatialThreat, apply_pose, spatial
 from audit.attacks.universal import perturbed, universal
 from audit.core.cell import Cell
 from audit.core.errors import Interrupted, UsageError, unknown_name
 from audit.core.evidence import Evidence, Measurement
-from audit.core.precise import precise
 from audit.core.registry import study
 from audit.core.seeding import Generators
-from audit.core.types import Batch, Images
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
-from audit.topics.other_threats.facts import TRANSFER_STEPS, OtherThreatsFacts, OtherThreatsSettings
+from audit.planning.parts import part_inputs
+from audit.topics.other_threats.facts import (
+    BY_IMAGE,
+    TRANSFER_STEPS,
+    OtherThreatsFacts,
+    OtherThreatsSettings,
+    PatchFacts,
+)
+from audit.topics.other_threats.patches import (
+    TargetedPatch,
+    best_patch,
+    best_targeted_patch,
+    make_patch,
+    patch_threat,
+    with_target,
+)
 from audit.topics.other_threats.proposal import ThreatProposal, ThreatRequest
 from audit.topics.surrogate.facts import SurrogateFacts
 from audit.topics.surrogate.study import surrogate_model
@@ -40,7 +52,8 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
     """How many images withstand `cell.method`: spatial, universal, patch or transfer.
 
     Settings and facts: see `OtherThreatsSettings` and `OtherThreatsFacts`. `cell.threat` is the ball of universal and
-    transfer; the latter needs the input "surrogate". Measurement `withstood`: 1 where the image was right and still is,
+    transfer; the latter needs the input "surrogate". Inputs "part FIRST", where there are any, are evidence of
+    `other_threats_part`, which this joins. Measurement `withstood`: 1 where the image was right and still is,
     NaN where the change was made on it or, with a target, where it is of that class.
 
     Args:
@@ -54,12 +67,74 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
         raise unknown_name("threat", cell.method, _THREATS)
     if context.stopping():
         raise Interrupted(f"Stopped before {cell.method}; the same command resumes.")
+    if cell.method in BY_IMAGE and (parts := part_inputs(cell)):
+        return _joined(cell, [context.evidence(name) for name in parts])
+    return _measured(context, cell)
+
+
+@study()
+def other_threats_part(context: Context, cell: Cell) -> Evidence:
+    """A part of `other_threats`: a threat to each image by itself on some of the images, or the best of the patches
+    towards some of the classes.
+
+    Settings: see `OtherThreatsSettings`. Evidence: of images that of `other_threats`; of patches the array `paint`
+    float32 (1, C, H, W) and `PatchFacts`.
+
+    Args:
+        context: Gives the model, the examples and the inputs of the cell.
+        cell: The cell.
+
+    Raises:
+        Interrupted: The user asked to stop.
+    """
+    if context.stopping():
+        raise Interrupted(f"Stopped before {cell.method}; the same command resumes.")
+    if cell.method in BY_IMAGE:
+        return _measured(context, cell)
+    return _best_of_some(context, cell)
+
+
+def _best_of_some(context: Context, cell: Cell) -> Evidence:
+    """The best of the patches towards the classes of a part."""
     model = context.model()
     batch = context.batch().to(model.device)
-    norm = (cell.threat or {}).get("norm", "linf")  # a pose or a patch may change a pixel by any amount
+    request = ThreatRequest(context, cell, model, batch)
+    with (
+        model.count() as counter,
+        eot_if_stochastic(model, batch.images, cell.seed),
+        gradients_over_flat_faces(model, request.norm),
+    ):
+        made_on, labels = batch.select(request.halves()[0]), request.settings.classes or (0, len(model.classes))
+        best = best_targeted_patch(request, made_on, patch_threat(request), range(*labels))
+    arrays, facts = {_PAINT: best.paint.cpu().numpy()}, PatchFacts(label=best.label, moved=best.moved)
+    return measured_evidence(cell, arrays=arrays, facts=facts, passes=counter.passes)
+
+
+def _found_in(part: Evidence) -> TargetedPatch:
+    facts = part.facts_as(PatchFacts)
+    return TargetedPatch(facts.label, facts.moved, torch.from_numpy(part.arrays[_PAINT].copy()))
+
+
+def _joined(cell: Cell, parts: Sequence[Evidence]) -> Evidence:
+    """What a threat to each image by itself did to all images."""
+    facts = [part.facts_as(OtherThreatsFacts) for part in parts]
+    total = {
+        name: sum(getattr(of_part, name) for of_part in facts) for name in ("scored", "right", "control", "faults")
+    }
+    withstood = [part.measurement(_WITHSTOOD).per_example for part in parts]
+    return measured_evidence(
+        cell,
+        (Measurement(_WITHSTOOD, "share", "higher", np.concatenate(withstood)),),
+        facts=facts[0].model_copy(update={**total, "draws": max(of_part.draws for of_part in facts)}),
+    )
+
+
+def _measured(context: Context, cell: Cell) -> Evidence:
+    model = context.model()
+    batch = context.batch().to(model.device)
+    request = ThreatRequest(context, cell, model, batch)
     with model.count() as counter, eot_if_stochastic(model, batch.images, cell.seed) as draws:
-        request = ThreatRequest(context, cell, model, batch)
-        with gradients_over_flat_faces(model, norm):
+        with gradients_over_flat_faces(model, request.norm):
             proposal = _THREATS[cell.method](request)
         verdicts = verify(model, proposal.batch, proposal.proposals, proposal.bounds)
         wrong = is_adversarial(model, proposal.batch, proposal.batch.images)
@@ -68,7 +143,7 @@ def other_threats(context: Context, cell: Cell) -> Evidence:
     withstood[proposal.index.cpu().numpy()] = (~verdicts.broken & ~wrong).cpu().double().numpy()
     return measured_evidence(
         cell,
-        (Measurement("withstood", "share", "higher", withstood),),
+        (Measurement(_WITHSTOOD, "share", "higher", withstood),),
         facts=OtherThreatsFacts(
             threat=proposal.threat,
             target=proposal.target,
@@ -114,54 +189,22 @@ def _universal(request: ThreatRequest) -> ThreatProposal:
 
 def _patch(request: ThreatRequest) -> ThreatProposal:
     first, second = request.halves()
-    if request.settings.area is None:
-        raise UsageError("A patch needs an area; give it in the settings of the cell.")
-    threat = PatchThreat(request.settings.area)
-    made_on, batch = request.batch.select(first), request.batch.select(second)
+    made_on, batch, threat = request.batch.select(first), request.batch.select(second), patch_threat(request)
     targets = min(request.settings.targets, len(request.model.classes))
-    label, paint = (
-        _best_targeted_patch(request, made_on, threat, targets)
-        if targets
-        else (None, _make_patch(request, made_on, threat))
-    )
-    if label is not None:
-        elsewhere = (batch.labels != label) & (request.model.predictions(batch.images) != label)
-        batch, second = _with_target(batch, label, request).select(elsewhere), second[elsewhere]
+    if targets:
+        parts = [_found_in(request.context.evidence(name)) for name in part_inputs(request.cell)]
+        best = best_patch(parts) if parts else best_targeted_patch(request, made_on, threat, range(targets))
+        target, paint = request.model.classes[best.label], best.paint.to(request.model.device)
+        elsewhere = (batch.labels != best.label) & (request.model.predictions(batch.images) != best.label)
+        batch, second = with_target(batch, best.label, len(request.model.classes)).select(elsewhere), second[elsewhere]
+    else:
+        target, paint = "", make_patch(request, made_on, threat)
     control = threat.painted(
         batch.images, _shared_generator(request, "patch: control").uniform(*request.model.input_shape)
     )
     proposals = threat.painted(batch.images, paint)
-    target = "" if label is None else request.model.classes[label]
     words = threat.described(batch.images)
     return ThreatProposal(words, second, batch, proposals, threat, control, made_on=len(first), target=target)
-
-
-def _best_targeted_patch(
-    request: ThreatRequest, made_on: Batch, threat: PatchThreat, targets: int
-) -> tuple[int, Images]:
-    """Of the patches towards each class, the one that moves most of the images it was made on."""
-    best_rate, best = -1.0, (0, made_on.images[:1])
-    for label in range(targets):
-        if request.context.stopping():
-            raise Interrupted("Stopped between two patches; the same command resumes.")
-        others = _with_target(made_on, label, request).select(made_on.labels != label)
-        paint = _make_patch(request, others, threat)
-        moved = float(precise(is_adversarial(request.model, others, threat.painted(others.images, paint))).mean())
-        if moved > best_rate:
-            best_rate, best = moved, (label, paint)
-        request.context.progress(label + 1, targets)
-    return best
-
-
-def _make_patch(request: ThreatRequest, made_on: Batch, threat: PatchThreat) -> Images:
-    return patch(request.model, made_on, threat, request.draws(made_on, "patch"), **request.settings.attack)
-
-
-def _with_target(batch: Batch, label: int, request: ThreatRequest) -> Batch:
-    """The same examples, adversarial only when classified as one class."""
-    target = torch.zeros(len(batch), len(request.model.classes), dtype=torch.bool, device=batch.labels.device)
-    target[:, label] = True
-    return replace(batch, adversarial_classes=target)
 
 
 def _transfer(request: ThreatRequest) -> ThreatProposal:
@@ -193,6 +236,7 @@ def _shared_generator(request: ThreatRequest, purpose: str) -> Generators:
     return Generators.of(["all"], seed=request.cell.seed, purpose=purpose, device=request.model.device)
 
 
+_PAINT, _WITHSTOOD = "paint", "withstood"
 _THREATS: dict[str, Callable[[ThreatRequest], ThreatProposal]] = {
     "spatial": _spatial,
     "universal": _universal,

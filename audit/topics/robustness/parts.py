@@ -8,6 +8,7 @@ from audit.adversarial.batteries import battery_of_cell
 from audit.adversarial.battery_schedule import battery_schedule, stretches
 from audit.adversarial.sanity import IMAGES_EXAMINED
 from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.parts import part_input
 from audit.planning.plan import Slice, Task
 from audit.topics.robustness.facts import (
     CHOICE,
@@ -70,7 +71,7 @@ def plan_parts(
             )
         latest = {}
         for chunk in chunks:
-            name = f"part {chunk.start}"
+            name = part_input(chunk.start)
             latest[name] = parts[part_name(chunk.start, number)] = builder.add(
                 STRETCH,
                 method,

@@ -23,6 +23,7 @@ from audit.core.registry import study
 from audit.core.threat import ThreatModel
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
+from audit.planning.parts import part_inputs
 from audit.topics.robustness.cell_job import cell_job, cell_surrogate
 from audit.topics.robustness.facts import (
     ChoiceSettings,
@@ -109,7 +110,7 @@ def battery_choice(context: Context, cell: Cell) -> Evidence:
     settings, (norm, eps, headline) = ChoiceSettings.of(cell), asked_threat(cell)
     battery = battery_of_cell(cell.method, settings.protocol)
     run = battery_schedule(battery, eps, headline)[settings.run]
-    states = [_state(context.evidence(name)) for name in sorted(cell.inputs, key=lambda name: int(name.split()[1]))]
+    states = [_state(context.evidence(name)) for name in part_inputs(cell)]
     distance, margin = (torch.cat([state[name] for state in states]) for name in ("distance", "margin"))
     survivors = (distance > radius(ThreatModel(norm, run.at))).nonzero().flatten()
     ids = context.batch().ids if run.entry.control_sample else ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from audit.core.types import PassCount
-from audit.planning.builder import EXAMPLES_PER_CELL, ModelRef, PlanBuilder
+from audit.planning.builder import ModelRef, PlanBuilder
+from audit.planning.parts import part_input
 from audit.planning.plan import Slice, Task
 from audit.planning.run_identity import RunIdentity
 from audit.topics.slices import SlicesConfig
@@ -19,7 +20,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
         builder: The plan so far.
         model: The model.
     """
-    chunks = builder.chunks(builder.config.table(SlicesConfig).examples, 4 * EXAMPLES_PER_CELL)
+    chunks = builder.chunks(builder.config.table(SlicesConfig).examples, 4 * builder.config.chunk)
     if not chunks or not builder.identity.labelled:
         return
     settings = {"columns": builder.identity.cohorts} if builder.identity.cohorts else {}
@@ -35,7 +36,7 @@ def plan(builder: PlanBuilder, model: ModelRef) -> None:
         )
         for chunk in chunks
     ]
-    inputs = {f"part {task.examples.start}": task for task in parts}
+    inputs = {part_input(task.examples.start): task for task in parts}
     builder.add("slices", CLUSTERS, model, Slice("test", 0, chunks[-1].stop), inputs=inputs)
 
 
