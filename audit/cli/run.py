@@ -50,9 +50,13 @@ def run(
 
       audit run audit.toml --set explanations.examples=8 --gate
     """
-    from audit.cli.run_command import RunRequest, run_and_report
     from audit.config import load_config
+    from audit.runs.ray_actors import begin_actors
 
     limit = parse_duration(within, "--within")
-    request = RunRequest(load_config(config, overrides=overrides), out, gate=gate, within=limit, watch=watch)
+    configured = load_config(config, overrides=overrides)
+    actors = begin_actors(configured)  # they import what they need while this process does
+    from audit.cli.run_command import RunRequest, run_and_report
+
+    request = RunRequest(configured, out, gate=gate, within=limit, watch=watch, actors=actors)
     run_and_report(request, terminal)

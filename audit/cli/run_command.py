@@ -21,6 +21,7 @@ from audit.document.schema import Gap
 from audit.models.devices import resolve_device
 from audit.planning.build import Scope
 from audit.runs.pipeline import AuditRun, run_audit
+from audit.runs.ray_actors import RayActors
 from audit.runs.run_setup import RunSetup
 from audit.training.distributed import launched_by_torchrun
 from audit.training.torchrun import torchrun_world
@@ -38,6 +39,7 @@ class RunRequest:
         release: The role whose weights the command is run for: they are copied to OUT/model.safetensors, or .onnx.
         within: Seconds that the run may take; None for as long as it needs.
         watch: Whether the report is shown as it grows.
+        actors: Workers on Ray that have begun; None for those that the configuration asks for to begin with the run.
     """
 
     config: RunConfig
@@ -47,6 +49,7 @@ class RunRequest:
     release: str = ""
     within: float | None = None
     watch: bool = False
+    actors: RayActors | None = None
 
 
 def run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
@@ -88,6 +91,7 @@ def _run_and_report(request: RunRequest, terminal: Terminal) -> AuditRun:
                 within=request.within,
                 watch=request.watch,
                 forks=True,
+                actors=request.actors,
             )
         except Interrupted as fault:
             raise Interrupted(f"{fault} Go on with: {current_command()}") from None

@@ -139,9 +139,10 @@ def first_sentence(text: str) -> str:
     return re.split(r"(?<=\.) (?=[A-Z`])", paragraph, maxsplit=1)[0]
 
 
-def _settings_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+@cache
+def _settings_of(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
     parameters = inspect.signature(function, eval_str=True).parameters.values()
-    return [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return tuple(p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
 @cache

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from graphlib import TopologicalSorter
 from itertools import pairwise
@@ -14,6 +13,7 @@ from typing import Literal
 from audit.config import RunConfig
 from audit.core.evidence import Evidence
 from audit.core.topic import topic_of
+from audit.execution.ready_cells import ReadyCells
 from audit.planning.plan import FIRST_STUDIES, MODEL_STUDIES, AuditPlan, Task
 from audit.planning.steps import StudySteps, study_steps
 from audit.results.run_results import RunResults
@@ -21,6 +21,12 @@ from audit.results.stopping import checked_readings, ending
 
 VERDICT_PRIORITY = 40
 """Topics of a lower `Topic.priority` than this give the findings that a report begins with."""
+
+MANY_WORKERS = 8
+"""From so many on the driver, which needs some milliseconds for each cell, is what short cells wait for. They are then
+mixed with the long ones: one worker computes the shortest, and a study's first images come before its last."""
+SPREAD = 0.25
+"""Of the time that is left beside the longest chain of cells, by how much the last images of a study come later."""
 
 CellOrder = Literal["waves", "least first", "longest first"]
 """How a run goes through its cells: one wave after another, for one that ends by itself in one process; first what each
@@ -42,6 +48,7 @@ class Agenda:
         config: RunConfig,
         order: CellOrder = "waves",
         cost: Callable[[Task], float] = lambda task: 0.0,
+        workers: int = 1,
     ) -> None:
         """Nothing is named yet.
 
@@ -51,15 +58,16 @@ class Agenda:
             order: In which order ready cells are named.
             cost: What a cell costs, in any unit; infinite where that is not known. Waves do not ask, and for several
                 workers it is not asked before the first cell is named where that is plain.
+            workers: How many there are.
         """
         self._plan, self._config, self._order, self._cost = plan, config, order, cost
-        self._studies = study_steps(plan)
+        self._workers, self._studies = workers, study_steps(plan)
         self._place = {task.cell.key: place for place, task in enumerate(plan.tasks)}
         later = {t.cell.key: n for n, s in enumerate(self._studies) for step in s.steps[1:] for t in step}
         self._study_of = later
         self._waiting: dict[str, int] = {}
         self._dependents: defaultdict[str, list[Task]] = defaultdict(list)
-        self._ready: list[tuple[tuple[float, ...], str]] = []
+        self._ready = ReadyCells()
         self._unranked: list[Task] = []
         self._tasks = {task.cell.key: task for task in plan.tasks}
         self._opened = [1] * len(self._studies)
@@ -74,15 +82,18 @@ class Agenda:
             if not self._waiting[task.cell.key]:
                 self._push(task)
 
-    def next_task(self, evidence: Mapping[str, Evidence], finished: Task | None = None) -> Task | None:
+    def next_task(
+        self, evidence: Mapping[str, Evidence], finished: Sequence[Task] = (), *, shortest: bool = False
+    ) -> Task | None:
         """A cell all of whose needs are there; None where none is ready before another cell is done.
 
         Args:
             evidence: By key, the evidence of the cells done so far.
-            finished: A cell whose evidence is about to be there: the one named is then that which comes first whatever
+            finished: Cells whose evidence is about to be there: the one named is then that which comes first whatever
                 it says, None where that cannot be told.
+            shortest: Whether to name the one that would come last, where the longest come first.
         """
-        if finished is not None and self._order != "longest first":
+        if finished and self._order != "longest first":
             return None
         if self._order == "least first":
             if not self._ready:
@@ -92,21 +103,22 @@ class Agenda:
                 if self._could_come_first(number, study):
                     self._open_next_step(number, evidence)
         if self._unranked:
-            if finished is None and (maker := self._plain_first()):
+            if not finished and (maker := self._plain_first()):
                 return maker
             self._rank_all()
-        if not self._ready or (finished is not None and self._ready[0][0] > self._first_after(finished)):
+        last = shortest and self._order == "longest first"
+        if not self._ready or (finished and not last and self._ready.first_rank > self._first_after(finished)):
             return None
-        _, key = heapq.heappop(self._ready)
-        return self._tasks[key]
+        return self._tasks[self._ready.take(last=last)]
 
-    def _first_after(self, finished: Task) -> tuple[float, ...]:
-        """The least rank of the cells that the evidence of another may make ready."""
+    def _first_after(self, finished: Sequence[Task]) -> tuple[float, ...]:
+        """The least rank of the cells that the evidence of others may make ready."""
         opened = zip(self._studies, self._opened, strict=True)
         steps = (
             task for study, number in opened if number for step in study.steps[number : number + 1] for task in step
         )
-        return min((self._rank(task) for task in (*self._dependents[finished.cell.key], *steps)), default=(math.inf,))
+        dependents = (task for done in finished for task in self._dependents[done.cell.key])
+        return min((self._rank(task) for task in (*dependents, *steps)), default=(math.inf,))
 
     def done(self, task: Task) -> None:
         """Take note that the evidence of a cell is there, whatever it says.
@@ -128,12 +140,12 @@ class Agenda:
         if self._order == "longest first" and "_chains" not in self.__dict__:
             self._unranked.append(task)
         else:
-            heapq.heappush(self._ready, (self._rank(task), task.cell.key))
+            self._ready.add(task.cell.key, self._rank(task))
 
     def _rank_all(self) -> None:
         unranked, self._unranked = self._unranked, []
         for task in unranked:
-            heapq.heappush(self._ready, (self._rank(task), task.cell.key))
+            self._ready.add(task.cell.key, self._rank(task))
 
     def _plain_first(self) -> Task | None:
         """The one model that is to be made, where nothing of another is ready: it begins while costs are asked for."""
@@ -150,7 +162,8 @@ class Agenda:
             return task.wave, key in self._study_of, self._study_of.get(key, 0), task.examples.start, self._place[key]
         if self._order == "longest first":
             # Without clean images there is nothing to report of a run that is stopped early.
-            return task.cell.study not in FIRST_STUDIES, -self._chains[key], self._place[key]
+            later = self._spread * task.examples.start / max(1, self._images[task.cell.study])
+            return task.cell.study not in FIRST_STUDIES, later - self._chains[key], self._place[key]
         if key in self._study_of:
             return 2, 0, self._place[key]
         if key in self._urgent:
@@ -158,10 +171,32 @@ class Agenda:
         return 1, self._cost(task), self._place[key]
 
     @cached_property
-    def _chains(self) -> Mapping[str, float]:
-        """By cell, what it and the longest chain of cells that wait for it cost; unknown costs count as the largest."""
+    def _spread(self) -> float:
+        """How much later the last images of a study come than its first: equal chains would all end at once, in cells
+        that are often the shortest."""
+        if self._workers < MANY_WORKERS:
+            return 0.0
+        return SPREAD * max(0.0, sum(self._costs.values()) / self._workers - max(self._chains.values(), default=0.0))
+
+    @cached_property
+    def _images(self) -> Mapping[str, int]:
+        """By study, where the last of its images end."""
+        last: defaultdict[str, int] = defaultdict(int)
+        for task in self._plan.tasks:
+            last[task.cell.study] = max(last[task.cell.study], task.examples.stop)
+        return last
+
+    @cached_property
+    def _costs(self) -> Mapping[str, float]:
+        """What each cell costs; unknown costs count as the largest."""
         costs = {task.cell.key: self._cost(task) for task in self._plan.tasks}
         largest = max((cost for cost in costs.values() if math.isfinite(cost)), default=1.0)
+        return {key: min(cost, largest) for key, cost in costs.items()}
+
+    @cached_property
+    def _chains(self) -> Mapping[str, float]:
+        """By cell, what it and the longest chain of cells that wait for it cost."""
+        costs = self._costs
         waiting = {key: [task.cell.key for task in self._dependents[key]] for key in costs}
         for number, study in enumerate(self._studies if self._plan.stop != "all" else ()):
             for step, (done, following) in enumerate(pairwise(study.steps)):
@@ -172,7 +207,7 @@ class Agenda:
         after: dict[str, float] = {}
         for key in TopologicalSorter(waiting).static_order():
             behind = max((after[other] for other in waiting[key]), default=0.0)
-            after[key] = min(costs.get(key, 0.0), largest) + behind
+            after[key] = costs.get(key, 0.0) + behind
         return after
 
     @cached_property
@@ -187,7 +222,7 @@ class Agenda:
         """Whether to ask a study for a further step now: in waves its turn comes after what the wave begins with."""
         if self._plan.stop == "all" or not 0 < self._opened[number] < len(study.steps):
             return False
-        return self._order != "waves" or not self._ready or self._ready[0][0][:2] > (study.tasks[0].wave, 0)
+        return self._order != "waves" or not self._ready or self._ready.first_rank[:2] > (study.tasks[0].wave, 0)
 
     def _open_next_step(self, number: int, evidence: Mapping[str, Evidence]) -> None:
         """Release the cells of the step that a study wants next, where its rule can be asked and wants one."""

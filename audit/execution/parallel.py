@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from audit.core.errors import Interrupted, SetupError
 from audit.core.evidence import Evidence
 from audit.core.note import Note, note
+from audit.execution.agenda import MANY_WORKERS
 from audit.execution.runner import NextTask, RunCallback
 from audit.execution.shared_cell import NOTICE_SECONDS, SharedCell
 from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Progressed, Ready, WorkerPool
@@ -95,9 +96,14 @@ class ParallelExecutor:
         finally:
             self.pool.close()
 
-    def _hand_out(self, next_task: Callable[[], Task | None]) -> bool:
-        """Give cells to idle workers; False where there is nothing more to do."""
-        while self._idle and (chosen := self._choose(next_task)):
+    def _hand_out(self, next_task: NextTask, finished: Task | None = None) -> bool:
+        """Give cells to idle workers; False where there is nothing more to do.
+
+        Args:
+            next_task: Names the tasks.
+            finished: One whose evidence is about to be taken in.
+        """
+        while self._idle and (chosen := self._choose(next_task, finished)):
             task, workers = chosen
             self._idle = [worker for worker in self._idle if worker not in workers]
             self._tune(task)
@@ -111,7 +117,7 @@ class ParallelExecutor:
                 self.pool.send_together(workers, job)
         return not self._idle or bool(self._running or self._waiting)
 
-    def _choose(self, next_task: Callable[[], Task | None]) -> tuple[Task, Sequence[int]] | None:
+    def _choose(self, next_task: NextTask, finished: Task | None) -> tuple[Task, Sequence[int]] | None:
         """The next cell and the workers for it; None where none is ready, or where workers are kept for a shared one.
 
         A cell for several workers gets those that become free until they are enough, before any other cell: it came
@@ -124,13 +130,14 @@ class ParallelExecutor:
                 return task, workers
             if self.pool.size - self._training() >= task.processes:
                 return None
-        following = self._again.popleft() if self._again else next_task()
+        shortest = self._idle[0] == MANY_WORKERS - 1
+        following = self._again.popleft() if self._again else next_task(finished, shortest=shortest)
         if following is None:
             return None
         if following.processes == 1:
             return following, self._idle[:1]
         self._waiting.append(following)
-        return self._choose(next_task)
+        return self._choose(next_task, finished)
 
     def _training(self) -> int:
         """How many workers make a model, which takes long."""
@@ -160,7 +167,7 @@ class ParallelExecutor:
         if isinstance(event, Ready):
             self._lost_at_start = 0
         elif isinstance(event, Computed) and task is not None:
-            self._hand_out(lambda: next_task(task))  # the worker need not wait until the evidence is on the disk
+            self._hand_out(next_task, task)  # the worker need not wait until the evidence is on the disk
             yield task, event.evidence
         if shared is not None and shared.lost:
             yield from self._begin_again(shared.task, shared.failure)

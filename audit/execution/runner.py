@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from audit.config import RunConfig
-from audit.core.errors import Interrupted, SetupError
+from audit.core.errors import Interrupted
 from audit.core.evidence import Evidence
 from audit.execution.agenda import Agenda, CellOrder
+from audit.execution.saving import Saving
 from audit.planning.plan import AuditPlan, Task
 from audit.results.run_results import Cut, RunResults
 from audit.results.stopping import unneeded_tasks
@@ -45,7 +46,7 @@ class RunCallback:
         """
 
     def finished(self, task: Task, evidence: Evidence, *, stored: bool) -> None:
-        """Called when the evidence of a task is there.
+        """Called when the evidence of a task is there, which may be about to be written.
 
         Args:
             task: The task.
@@ -57,12 +58,13 @@ class RunCallback:
 class NextTask(Protocol):
     """Names the cells of a run, each once."""
 
-    def __call__(self, finished: Task | None = None) -> Task | None:
+    def __call__(self, finished: Task | None = None, *, shortest: bool = False) -> Task | None:
         """A task that needs nothing of one under way.
 
         Args:
             finished: A task whose evidence is there and not taken in yet: what is then named comes next whatever it
                 says.
+            shortest: Whether to name the task that would come last, where the longest come first.
 
         Returns:
             The task; None where there is none before another is done, and at the end.
@@ -97,6 +99,7 @@ def run_plan(
     *,
     order: CellOrder = "waves",
     cost: Callable[[Task], float] = lambda task: 0.0,
+    workers: int = 1,
     cut_by: Callable[[], Cut] = lambda: "user",
 ) -> RunResults:
     """Compute every task of a plan that is wanted and whose evidence the store lacks.
@@ -113,6 +116,7 @@ def run_plan(
         config: The configuration of the run, whose criteria say when a study is decided.
         order: In which order tasks begin. No answer depends on it.
         cost: What a task costs, in any unit; infinite where that is not known.
+        workers: How many compute.
         cut_by: Asked once the run was interrupted, what did it.
 
     Returns:
@@ -120,10 +124,24 @@ def run_plan(
     """
     callback.begin(len(plan.tasks), sum(store.has(task.cell.key) for task in plan.tasks))
     evidence: dict[str, Evidence] = {}
-    agenda, cut = Agenda(plan, config, order, cost), False
+    agenda, cut = Agenda(plan, config, order, cost, workers), False
 
-    def next_task(finished: Task | None = None) -> Task | None:
-        while task := agenda.next_task(evidence, finished):
+    def take_in(*, wait_for_one: bool = False) -> None:
+        for task, stored in saving.finished(wait_for_one=wait_for_one):
+            evidence[task.cell.key] = stored
+            agenda.done(task)
+
+    def named(finished: Task | None, shortest: bool) -> Task | None:
+        take_in()
+        coming = [*saving.under_way, *([finished] if finished else [])]
+        task = agenda.next_task(evidence, coming, shortest=shortest)
+        while task is None and finished is None and saving.under_way:
+            take_in(wait_for_one=True)
+            task = agenda.next_task(evidence, saving.under_way, shortest=shortest)
+        return task
+
+    def next_task(finished: Task | None = None, *, shortest: bool = False) -> Task | None:
+        while task := named(finished, shortest):
             stored = store.get(task.cell.key)
             if stored is None:
                 return task
@@ -132,25 +150,20 @@ def run_plan(
             callback.finished(task, stored, stored=True)
         return None
 
-    try:
-        with closing(executor.compute(next_task)) as cells:
-            for task, computed in cells:
-                failed = computed.status == "failed"
-                evidence[task.cell.key] = computed if failed else _store_and_reload(store, computed)
-                agenda.done(task)
-                callback.finished(task, computed, stored=False)
-    except Interrupted:
-        cut = True
+    with Saving(store) as saving:
+        try:
+            with closing(executor.compute(next_task)) as cells:
+                for task, computed in cells:
+                    if computed.status == "failed":
+                        evidence[task.cell.key] = computed
+                        agenda.done(task)
+                    else:
+                        saving.begin(task, computed)
+                    callback.finished(task, computed, stored=False)
+        except Interrupted:
+            cut = True
+        while saving.under_way:
+            take_in(wait_for_one=True)
     in_order = {t.cell.key: evidence[t.cell.key] for t in plan.tasks if t.cell.key in evidence}
     results = RunResults(plan, in_order, cut_by=(cut_by() or "user") if cut else "")
     return replace(results, unneeded=unneeded_tasks(results, config))
-
-
-def _store_and_reload(store: Store, evidence: Evidence) -> Evidence:
-    """The evidence as every later run will read it, so that a resumed run cannot differ from this one."""
-    store.put(evidence)
-    store.clear_scratch(evidence.cell.key)
-    stored = store.get(evidence.cell.key)
-    if stored is None:
-        raise SetupError(f"Evidence just written to {store.root} cannot be read back; check the disk.")
-    return stored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -76,9 +77,15 @@ def expect_costs(
     by_task: dict[str, TaskCost] = {}
     by_study: dict[str, float] = {}
     unknown = 0
+    known: dict[str, TaskCost | None] = {}
     for task in tasks:
-        skipped = task.cell.key in unlikely
-        cost = _NOTHING if skipped else expect_cost(task, identity, experience)
+        if task.cell.key in unlikely:
+            cost: TaskCost | None = _NOTHING
+        else:
+            alike = _but_for_its_images(task)
+            if alike not in known:
+                known[alike] = expect_cost(task, identity, experience)
+            cost = known[alike]
         if cost is None:
             unknown += 1
             continue
@@ -86,6 +93,13 @@ def expect_costs(
         by_study[task.cell.study] = by_study.get(task.cell.study, 0.0) + cost.seconds
     passes = sum((cost.passes for cost in by_task.values()), PassCount())
     return Expectation(by_task, passes, sum(cost.seconds for cost in by_task.values()), by_study, unknown)
+
+
+def _but_for_its_images(task: Task) -> str:
+    """All of a task that its cost hangs on: cells of other images, as many of them, cost alike."""
+    cell = task.cell
+    what = [cell.study, cell.method, cell.settings, cell.model, cell.threat, sorted(cell.inputs), task.role]
+    return json.dumps([*what, task.examples.split, len(task.examples), task.context], sort_keys=True, default=repr)
 
 
 def expect_cost(task: Task, identity: RunIdentity, experience: Experience) -> TaskCost | None:

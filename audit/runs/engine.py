@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -32,11 +32,12 @@ from audit.runs.validation import wants_tensorboard
 from audit.runs.worker import WorkerOrder
 from audit.training.distributed import launched_by_torchrun
 
+if TYPE_CHECKING:
+    from audit.runs.ray_actors import RayActors
+
 WORKERS = 2
 """Workers of a small run: the two trainings follow each other, and more would wait for them."""
 _FEW_IMAGES = 10_000
-CORES_A_WORKER = 4
-"""Cores of a worker on a cluster where OMP_NUM_THREADS says nothing: more threads than that speed no small net up."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +53,6 @@ class Engine:
     executor: Executor
     order: CellOrder
     cost: Callable[[Task], float]
-
-
-@contextmanager
-def threads_of_workers(config: RunConfig) -> Iterator[None]:
-    """Compute in the block with as many threads as a worker of the run has: the number decides about last bits.
-
-    Workers of one machine share the threads that one process would use. A worker of a cluster has OMP_NUM_THREADS of
-    them, or `CORES_A_WORKER` at most.
-
-    Args:
-        config: The configuration of the run.
-    """
-    before = torch.get_num_threads()
-    if config.jobs is not None and config.engine in ("in-process", "ray"):
-        torch.set_num_threads(max(1, before // config.jobs))
-    elif config.engine != "in-process" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(before, CORES_A_WORKER))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def suited_jobs(setup: RunSetup) -> int | None:
@@ -98,24 +78,26 @@ def suited_jobs(setup: RunSetup) -> int | None:
     return WORKERS if trains and few and fits else None
 
 
-def open_pool(setup: RunSetup, plan: AuditPlan, folder: RunFolder, *, forks: bool = False) -> WorkerPool | None:
-    """The workers that the configuration asks for, none of them started; to be closed.
+def open_pool(
+    setup: RunSetup, plan: AuditPlan, folder: RunFolder, *, actors: RayActors | None = None, forks: bool = False
+) -> WorkerPool | None:
+    """The workers that the configuration asks for; to be closed.
 
     Args:
         setup: Data, model and device.
         plan: The plan.
         folder: The run folder, which need not exist.
+        actors: Of Ray, where the configuration asks for it.
         forks: Whether workers may begin as copies of this process.
 
     Returns:
         The pool; None where the run is computed in this process.
 
     Raises:
-        UsageError: The device cannot be had on Ray, there is no room for so many workers, a training is to be shared by
-            more than there are, or torchrun has started processes already.
-        AuditError: There is no such engine here.
+        UsageError: A training is to be shared by more workers than there are, or torchrun has started processes
+            already.
     """
-    pool = _pool(setup, folder, forks=forks)
+    pool = _pool(setup, folder, actors, forks=forks)
     if pool is not None:
         try:
             _require_workers(plan, pool)
@@ -125,23 +107,18 @@ def open_pool(setup: RunSetup, plan: AuditPlan, folder: RunFolder, *, forks: boo
     return pool
 
 
-def _pool(setup: RunSetup, folder: RunFolder, *, forks: bool) -> WorkerPool | None:
+def _pool(setup: RunSetup, folder: RunFolder, actors: RayActors | None, *, forks: bool) -> WorkerPool | None:
     requested = setup.requested or setup.config
-    order = WorkerOrder.of(setup, folder.store.root, _event_files(setup, folder))
     if launched_by_torchrun() and (requested.engine != "in-process" or requested.jobs not in (None, 1)):
         raise UsageError(
             "torchrun has started the processes that train together, and --jobs or --engine would start workers of "
             "the run: leave them out, or start audit without torchrun and give --nproc."
         )
-    if requested.engine != "in-process":
+    order = WorkerOrder.of(setup, folder.store.root, _event_files(setup, folder))
+    if actors is not None:
         from audit.runs.ray_pool import RayPool
 
-        if requested.device not in ("auto", "cpu", "cuda"):
-            raise UsageError(
-                f"--device {requested.device} names one accelerator, and Ray gives each worker its own: use --device "
-                "auto, cpu or cuda."
-            )
-        return RayPool(order, setup.device.type, requested.engine.partition(":")[2], requested.jobs)
+        return RayPool(order, actors)
     if requested.jobs is None or requested.jobs == 1:
         return None
     return ProcessPool(order, requested.jobs, _cards(requested), forks=forks)

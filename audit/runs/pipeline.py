@@ -21,12 +21,14 @@ from audit.report.document import build_document, to_json
 from audit.results.queries import first_entries
 from audit.results.run_results import RunResults
 from audit.runs.clock import RunClock
-from audit.runs.engine import choose_engine, open_pool, suited_jobs, threads_of_workers
+from audit.runs.engine import choose_engine, open_pool, suited_jobs
 from audit.runs.export import export_data_issues, export_models
 from audit.runs.folder import RunFolder, open_run
 from audit.runs.metadata import collect_metadata
+from audit.runs.ray_actors import RayActors, begin_actors
 from audit.runs.run_setup import RunSetup
 from audit.runs.setup import set_up
+from audit.runs.worker_threads import threads_of_workers
 from audit.storage.store import write_atomically
 from audit.topics.compression.section import latencies_of, read_latencies
 
@@ -66,6 +68,7 @@ def run_audit(
     within: float | None = None,
     watch: bool = False,
     forks: bool = False,
+    actors: RayActors | None = None,
 ) -> AuditRun:
     """Run a configuration into a folder; what its store holds already is not computed again.
 
@@ -83,6 +86,8 @@ def run_audit(
         watch: Whether OUT/live.html shows the report as it grows.
         forks: Whether workers may begin as copies of this process, as suits one that runs nothing else; their number
             is then chosen where the configuration does not say it.
+        actors: Workers on Ray that have begun (`audit.runs.ray_actors.begin_actors`), which this call ends; None for
+            those that the configuration asks for to begin now.
 
     Raises:
         Interrupted: The run was stopped, or its time ended, before there was anything to report.
@@ -90,6 +95,9 @@ def run_audit(
     """
     clock = RunClock(within, should_stop)
     with threads_of_workers(config), ExitStack() as held:
+        actors = actors or begin_actors(config)
+        if actors is not None:
+            held.callback(actors.close)
         setup = set_up(config)
         if forks and scope == "audit" and within is None and (jobs := suited_jobs(setup)) != config.jobs:
             config = config.model_copy(update={"jobs": jobs})
@@ -97,7 +105,7 @@ def run_audit(
             setup = replace(setup, requested=config)
         plan = build_plan(setup.config, setup.subject, scope)
         on_setup(setup)
-        pool = open_pool(setup, plan, RunFolder(out), forks=forks)  # before anything is written, as it may be refused
+        pool = open_pool(setup, plan, RunFolder(out), actors=actors, forks=forks)  # may be refused
         if pool is not None:
             held.callback(pool.close)
         folder = held.enter_context(open_run(out))
@@ -141,6 +149,7 @@ def _run_in(
         setup.config,
         order=engine.order,
         cost=engine.cost,
+        workers=pool.size if pool is not None else 1,
         cut_by=clock.cut_by,
     )
     if results.cut_by and not first_entries(results):

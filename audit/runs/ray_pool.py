@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from audit.core.errors import SetupError, UsageError, one_line
+from audit.core.errors import one_line
 from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Membership, Progressed, Ready
-from audit.runs.ray_connection import connect
-from audit.runs.ray_worker import CONTROL, RayWorker
+from audit.runs.ray_actors import RayActors
 from audit.runs.worker import WorkerOrder
 from audit.storage.store import Store
 
 log = logging.getLogger("audit")
 POLL_SECONDS = 1.0
-"""So often workers are asked how far they are."""
+"""So often workers are asked how far they are, where they are few."""
+_QUESTIONS_A_SECOND = 64
+"""How many workers are asked in a second at most: a question takes the driver a third of a millisecond."""
 SILENCE_SECONDS = 45.0
 """A worker that does not answer that for so long is lost. Ray itself takes a machine that went without a word for dead
 after about a minute."""
@@ -29,9 +32,10 @@ _ANSWER_SECONDS = 30.0
 @dataclass
 class _Actor:
     handle: Any
-    pending: Any
+    set_up: Any
+    number: int = -1
     busy: bool = False
-    asked: Any = None
+    asked: bool = False
     asked_at: float = field(default_factory=time.monotonic)
 
 
@@ -42,40 +46,34 @@ class RayPool:
         size: How many there are.
     """
 
-    def __init__(self, order: WorkerOrder, device: str, address: str, jobs: int | None) -> None:
-        """Connect; no worker is started yet.
+    def __init__(self, order: WorkerOrder, actors: RayActors) -> None:
+        """Have the workers read data and model; they are started when they are asked for a cell.
 
         Args:
-            order: What every worker is started with.
-            device: Kind of device that models run on.
-            address: Of the cluster, as HOST:PORT or auto; empty for Ray on this machine alone.
-            jobs: How many workers; None for as many as there is room for.
-
-        Raises:
-            SetupError: Ray is not installed, does not answer, or has no room.
-            UsageError: There is no room for so many workers.
+            order: What every worker is given.
+            actors: The actors, whose cores are as many as the threads of the order; closed with the pool.
         """
-        self._ray, self._connected_here = connect(address)
-        self._order, self._store = order, Store(order.store)
-        self._packed = pickle.dumps(order)
-        self._resources = {"num_cpus": order.threads, "num_gpus": 1 if device == "cuda" else 0}
-        self._actor_class = _actor_class(self._ray, self._resources)
+        self._ray, self._source, self.size = actors.ray, actors, actors.size
+        self._store, self._packed = Store(order.store), pickle.dumps(order)
         self._actors: dict[int, _Actor] = {}
         self._sent: dict[str, Any] = {}
-        try:
-            self.size = self._room(jobs)
-        except BaseException:
-            self.close()
-            raise
+        self._answers: SimpleQueue[tuple[_Actor, str, Future[Any]]] = SimpleQueue()
+        self._looked_at = 0.0
+        self._begun = [self._set_up() for _ in range(self.size)]
 
     def start(self, worker: int) -> None:
-        """Start a worker wherever there is room.
+        """Count on one of the workers that were told to read data and model, or on another in place of a lost one.
 
         Args:
             worker: Its number.
         """
-        handle = self._actor_class.remote(self._packed)
-        self._actors[worker] = _Actor(handle, handle.set_up.remote())
+        actor = self._actors[worker] = self._begun.pop() if self._begun else self._set_up()
+        actor.number = worker
+        self._expect(actor, "answer", actor.set_up)
+
+    def _set_up(self) -> _Actor:
+        handle = self._source.take()
+        return _Actor(handle, handle.set_up.remote(self._packed))
 
     def send(self, worker: int, job: Job) -> None:
         """Give a cell to a worker, with references to what it reads.
@@ -86,7 +84,8 @@ class RayPool:
         """
         actor = self._actors[worker]
         references = {key: ref for key in job.task.needs if (ref := self._reference(key)) is not None}
-        actor.pending, actor.busy = actor.handle.compute.remote(job, references), True
+        actor.busy = True
+        self._expect(actor, "answer", actor.handle.compute.remote(job, references))
 
     @property
     def most_together(self) -> int:
@@ -134,21 +133,14 @@ class RayPool:
         Args:
             timeout: Seconds to wait where nothing did.
         """
-        self._ask()
-        waiting = [ref for actor in self._actors.values() for ref in (actor.pending, actor.asked) if ref is not None]
-        if not waiting:
-            time.sleep(timeout)
-            return []
-        first, _ = self._ray.wait(waiting, num_returns=1, timeout=timeout)
-        there = set(self._ray.wait(waiting, num_returns=len(waiting), timeout=0)[0] if first else [])
-        events: list[Event] = []
-        for number, actor in list(self._actors.items()):
-            if actor.asked in there:
-                events += self._progress(number, actor)
-            if actor.pending in there:
-                events.append(self._answer(number, actor))
-            elif actor.asked is not None and time.monotonic() - actor.asked_at > SILENCE_SECONDS:
-                events.append(self._lose(number, f"it gave no sign for {SILENCE_SECONDS:.0f} s"))
+        answers, events = [], self._ask()
+        with suppress(Empty):
+            answers.append(self._answers.get(timeout=0 if events else timeout))
+            while True:
+                answers.append(self._answers.get_nowait())
+        for actor, word, future in answers:
+            if self._actors.get(actor.number) is actor:
+                events += self._progress(actor, future) if word == "progress" else [self._answer(actor, future)]
         return events
 
     def stop(self) -> None:
@@ -158,28 +150,13 @@ class RayPool:
 
     def close(self) -> None:
         """End all workers, and Ray where it was started for this run."""
-        for actor in self._actors.values():
+        for actor in (*self._actors.values(), *self._begun):
             with suppress(Exception):
                 self._ray.kill(actor.handle)
         self._actors.clear()
+        self._begun.clear()
         self._sent.clear()
-        if self._connected_here:
-            self._ray.shutdown()
-
-    def _room(self, jobs: int | None) -> int:
-        """How many workers there are to be, where they find room."""
-        cores, cards = self._resources["num_cpus"], self._resources["num_gpus"]
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        rooms = [min(node.get("CPU", 0) // cores, node.get("GPU", 0) if cards else float("inf")) for node in nodes]
-        room, needs = int(sum(rooms)), f"{cores} cores{' and a GPU' if cards else ''}"
-        if not room:
-            raise SetupError(
-                f"No machine of the Ray cluster has {needs} for a worker: set OMP_NUM_THREADS to fewer cores"
-                f"{', or use --device cpu' if cards else ''}."
-            )
-        if jobs is not None and jobs > room:
-            raise UsageError(f"--jobs {jobs}: the Ray cluster has room for {room} workers of {needs} each.")
-        return jobs or room
+        self._source.close()
 
     def _reference(self, key: str) -> Any:
         """A reference to stored evidence, which is put into Ray's memory once; None where there is none."""
@@ -187,42 +164,47 @@ class RayPool:
             self._sent[key] = self._ray.put(evidence)
         return self._sent.get(key)
 
-    def _ask(self) -> None:
-        now = time.monotonic()
-        for actor in self._actors.values():
-            if actor.busy and actor.asked is None and now - actor.asked_at >= POLL_SECONDS:
-                actor.asked, actor.asked_at = actor.handle.progress.remote(), now
+    def _expect(self, actor: _Actor, word: str, reference: Any) -> None:
+        """Have what an actor answers put with the other answers: looking at all actors would cost the more the more
+        there are."""
+        reference.future().add_done_callback(lambda future: self._answers.put((actor, word, future)))
 
-    def _progress(self, number: int, actor: _Actor) -> Sequence[Event]:
-        asked, actor.asked, actor.asked_at = actor.asked, None, time.monotonic()
+    def _ask(self) -> list[Event]:
+        """Ask the workers how far they are; those that were asked long ago are lost."""
+        now, lost = time.monotonic(), list[Event]()
+        if now - self._looked_at < POLL_SECONDS / 4:
+            return lost
+        self._looked_at, pause = now, max(POLL_SECONDS, len(self._actors) / _QUESTIONS_A_SECOND)
+        for actor in list(self._actors.values()):
+            if actor.asked and now - actor.asked_at > SILENCE_SECONDS:
+                lost.append(self._lose(actor.number, f"it gave no sign for {SILENCE_SECONDS:.0f} s"))
+            elif actor.busy and not actor.asked and now - actor.asked_at >= pause:
+                actor.asked, actor.asked_at = True, now
+                self._expect(actor, "progress", actor.handle.progress.remote())
+        return lost
+
+    def _progress(self, actor: _Actor, future: Future[Any]) -> Sequence[Event]:
+        actor.asked, actor.asked_at = False, time.monotonic()
         try:
-            (done, total), records = self._ray.get(asked)
-        except self._ray.exceptions.RayError:  # what is pending says why
+            (done, total), records = future.result()
+        except self._ray.exceptions.RayError:  # what the worker answers says why
             return []
         for level, text in records:
             log.log(level, text)
-        return [Progressed(number, done, total)] if total else []
+        return [Progressed(actor.number, done, total)] if total else []
 
-    def _answer(self, number: int, actor: _Actor) -> Event:
-        pending, actor.pending = actor.pending, None
+    def _answer(self, actor: _Actor, future: Future[Any]) -> Event:
         try:
-            answer = self._ray.get(pending)
+            answer = future.result()
         except self._ray.exceptions.RayTaskError as fault:
-            return Faulted(number, fault)
+            return Faulted(actor.number, fault)
         except self._ray.exceptions.RayError as fault:
-            return self._lose(number, one_line(fault))
+            return self._lose(actor.number, one_line(fault))
         actor.busy = False
         if isinstance(answer, Exception):
-            return Faulted(number, answer)
-        return Ready(number) if answer is None else Computed(number, answer)
+            return Faulted(actor.number, answer)
+        return Ready(actor.number) if answer is None else Computed(actor.number, answer)
 
     def _lose(self, number: int, reason: str) -> Lost:
         self.end(number)
         return Lost(number, reason)
-
-
-def _actor_class(ray: Any, resources: Mapping[str, Any]) -> Any:
-    control = ray.method(concurrency_group=CONTROL)
-    methods = {name: control(getattr(RayWorker, name)) for name in ("progress", "stop")}
-    options = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {CONTROL: 1}, **resources}
-    return ray.remote(**options)(type("RayWorker", (RayWorker,), methods))

@@ -19,35 +19,38 @@ CONTROL = "control"
 
 
 class RayWorker:
-    """What runs in the actor's process; `audit.runs.ray_pool` makes an actor of it."""
+    """What runs in the actor's process; `audit.runs.ray_actors` makes an actor of it."""
 
-    def __init__(self, order: bytes) -> None:
-        """Keep what to set up.
-
-        Args:
-            order: A pickled `WorkerOrder`.
-        """
-        self._order = order
+    def __init__(self) -> None:
+        """Nothing is imported or read yet."""
         self._worker: Any = None
         self._state: tuple[int, int] = (0, 0)
         self._records: list[tuple[int, str]] = []
         self._stopped = threading.Event()
         self._meeting: Any = None
 
-    def set_up(self) -> Exception | None:
-        """Read data and model.
+    def prepare(self) -> None:
+        """Import what a worker needs; what is missing is said when the worker is set up."""
+        from audit.core.startup import prepare_process
+
+        prepare_process()
+        with suppress(ImportError):
+            import audit.runs.worker  # noqa: F401
+
+    def set_up(self, packed: bytes) -> Exception | None:
+        """Read data and model, after `prepare`.
+
+        Args:
+            packed: A pickled `WorkerOrder`.
 
         Returns:
             Why that cannot be, None where it can.
         """
-        from audit.core.startup import prepare_process
-
-        prepare_process()
         from audit.runs.process_worker import portable
         from audit.runs.worker import Worker
 
         logging.getLogger("audit").addHandler(_Kept(self._records))
-        order = pickle.loads(self._order)
+        order = pickle.loads(packed)
         try:
             self._evidence = _SentEvidence(_folder_of_unfinished_work(order))
             self._worker = Worker(order, self._evidence, self._progressed)

@@ -3,8 +3,10 @@
 The driver of a run (`audit.execution.parallel`, longest chain first) hands the cells of a plan to W workers that only
 let time pass, and a row of a Markdown table is printed for every number of images and of workers. RUN are run folders
 whose stores tell how long each kind of cell took; a cell of other images takes as much longer as it has more of them.
-Assumed besides, and said by flags: how long a worker takes to start, how long the driver is busy with a cell (it alone
-writes, one cell after another), and how well a hardening that K workers share uses them.
+Assumed besides, and said by flags: how long a worker takes to start, how long the driver is busy with starting each and
+with a cell, and how well a hardening that K workers share uses them. The defaults were measured on two cores of a
+virtual machine: the start by `ray_start.py` with one worker of one thread beside its driver, on a cluster that was
+there, and the driver's seconds with 12 workers on Ray that answer at once.
 
 Efficiency is the time of one worker over W times that of W workers, their start included.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,13 +41,15 @@ class Cluster:
 
     Attributes:
         workers: How many there are.
-        start: Seconds from the command to a worker's first cell.
+        start: Seconds from the command to the first worker's first cell.
+        each: Seconds that the driver is busy with starting a worker.
         driver: Seconds that the driver is busy with a cell.
         sharing: How well a training uses the workers that share it, in (0, 1].
     """
 
     workers: int
     start: float
+    each: float
     driver: float
     sharing: float = 1.0
 
@@ -64,7 +69,7 @@ class PaperPool:
         self._count = 0
 
     def start(self, worker: int) -> None:
-        self._later(self._cluster.start, Ready(worker))
+        self._later(self._cluster.start + worker * self._cluster.each, Ready(worker))
 
     def together(self, idle: Sequence[int], count: int) -> Sequence[int]:
         return idle[:count] if len(idle) >= count else ()
@@ -100,7 +105,7 @@ class PaperPool:
 
 def kind_of(cell: Cell) -> tuple[Any, ...]:
     """Cells of one kind take as long an image."""
-    part = str(cell.settings.get("runs")), "chunk" in cell.settings
+    part = tuple(cell.settings.get("runs") or ()), "chunk" in cell.settings
     return cell.study, cell.method, cell.settings.get("sanity_checks", True), bool(cell.threat), *part
 
 
@@ -121,7 +126,7 @@ def seconds_of_kinds(folders: Sequence[Path]) -> dict[tuple[Any, ...], list[tupl
 def cost_of(
     told: Mapping[tuple[Any, ...], list[tuple[float, float]]], epochs: float, hardened: float = 1.0, scale: float = 1.0
 ) -> Callable[[Task], float]:
-    """What a cell takes: as the nearest in size of its kind, by the image; a training by the image and the epoch."""
+    """What a cell takes: as those nearest in size of its kind, by the image; a training by the image and the epoch."""
 
     def cost(task: Task) -> float:
         cell, images = task.cell, amount(task.cell, len(task.examples))
@@ -133,7 +138,9 @@ def cost_of(
         ]
         if not of_kind:
             raise SystemExit(f"No run tells what {task.label} takes; give one that measured it.")
-        size, seconds = min(of_kind, key=lambda pair: abs(pair[0] - images))
+        nearest = min(abs(size - images) for size, _ in of_kind)
+        alike = [(size, seconds) for size, seconds in of_kind if abs(size - images) == nearest]
+        size, seconds = (statistics.mean(column) for column in zip(*alike, strict=True))
         longer = hardened if task.role == "hardened" and cell.threat else 1.0
         return scale * longer * seconds * images / size
 
@@ -142,10 +149,14 @@ def cost_of(
 
 def makespan(plan: AuditPlan, config: RunConfig, cost: Callable[[Task], float], cluster: Cluster) -> float:
     """Seconds from the command to the last evidence, as the driver hands the cells out."""
-    agenda = Agenda(plan, config, "longest first", lambda task: cost(task) / task.processes)
+    agenda = Agenda(plan, config, "longest first", lambda task: cost(task) / task.processes, cluster.workers)
     evidence: dict[str, Evidence] = {}
     pool = PaperPool(cluster, cost)
-    for task, computed in ParallelExecutor(pool).compute(lambda finished=None: agenda.next_task(evidence, finished)):
+
+    def next_task(finished: Task | None = None, *, shortest: bool = False) -> Task | None:
+        return agenda.next_task(evidence, [finished] if finished else [], shortest=shortest)
+
+    for task, computed in ParallelExecutor(pool).compute(next_task):
         evidence[task.cell.key] = computed
         agenda.done(task)
     return pool.now
@@ -177,8 +188,9 @@ if __name__ == "__main__":
     parser.add_argument("--images", nargs="+", type=int, default=[10_000])
     parser.add_argument("--workers", nargs="+", type=int, default=[8, 64, 256, 1024])
     parser.add_argument("--scale", type=float, default=1.0, help="factor on all seconds, as of a core that is quiet")
-    parser.add_argument("--start", type=float, default=8.0, help="seconds until a worker begins")
-    parser.add_argument("--driver", type=float, default=0.02, help="seconds of the driver for a cell")
+    parser.add_argument("--start", type=float, default=3.4, help="seconds until a worker begins")
+    parser.add_argument("--each", type=float, default=0.004, help="seconds of the driver for starting a worker")
+    parser.add_argument("--driver", type=float, default=0.004, help="seconds of the driver for a cell")
     parser.add_argument("--price", type=float, default=0.05, help="of an hour of a worker")
     parser.add_argument("--hardened", type=float, default=2.0, help="how many times as long its attacks take")
     parser.add_argument("--shared", type=int, default=0, help="workers that share a hardening; 0 for none")
@@ -196,7 +208,7 @@ if __name__ == "__main__":
             plan, config = planned(images, given.set, shared=min(given.shared, workers), train=given.train)
             alone = given.start + sum(cost(task) + given.driver for task in plan.tasks)
             longest = max(cost(task) for task in plan.tasks)
-            cluster = Cluster(workers, given.start, given.driver, given.sharing)
+            cluster = Cluster(workers, given.start, given.each, given.driver, given.sharing)
             seconds = makespan(plan, config, cost, cluster)
             hours, efficiency = workers * seconds / 3600, alone / (workers * seconds)
             print(

@@ -303,11 +303,11 @@ def test_a_worker_gets_what_comes_next_whatever_its_evidence_says_before_that_is
     early, task = 0, agenda.next_task(evidence)
     while task is not None:
         assert twin.next_task(evidence) == task
-        following = agenda.next_task(evidence, task)
+        following = agenda.next_task(evidence, [task])
         early += following is not None
         evidence[task.cell.key] = made(task)
         agenda.done(task)
         twin.done(task)
         task = following or agenda.next_task(evidence)
     assert twin.next_task(evidence) is None and 0.8 * len(evidence) < early < len(evidence)
-    assert Agenda(plan, config, "least first", size).next_task({}, plan.tasks[0]) is None
+    assert Agenda(plan, config, "least first", size).next_task({}, plan.tasks[:1]) is None

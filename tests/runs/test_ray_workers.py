@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import pytest
 from audit.core.errors import AuditError, SetupError, UsageError
 from audit.execution import parallel
 from audit.execution.workers import Faulted, Lost, Ready
-from audit.runs import ray_connection, ray_pool
+from audit.runs import pipeline, ray_actors, ray_connection, ray_pool
 from audit.runs.pipeline import run_audit
+from audit.runs.ray_actors import RayActors
 from audit.runs.ray_pool import RayPool
 from audit.runs.setup import set_up
 from audit.runs.worker import WorkerOrder
@@ -90,7 +92,8 @@ def test_workers_share_a_training_and_one_that_is_killed_changes_no_byte(
 @pytest.mark.slow
 def test_a_worker_that_reads_other_images_is_refused(cluster: str, folder: Path) -> None:
     order = WorkerOrder.of(set_up(configured(folder)), folder / "store", None)
-    pool = RayPool(replace(order, identity=replace(order.identity, test="ab" * 32)), "cpu", "", 1)
+    order = replace(order, identity=replace(order.identity, test="ab" * 32))
+    pool = RayPool(order, RayActors("cpu", "", 1, threads=1))
     try:
         pool.start(0)
         events: list[Any] = []
@@ -103,15 +106,38 @@ def test_a_worker_that_reads_other_images_is_refused(cluster: str, folder: Path)
         pool.close()
 
 
-def test_more_workers_than_there_is_room_for_are_refused(cluster: str, folder: Path) -> None:
-    order = WorkerOrder.of(set_up(configured(folder)), folder / "store", None)
-    assert RayPool(order, "cpu", "", None).size == 2
+def test_more_workers_than_there_is_room_for_are_refused(cluster: str) -> None:
+    with closing(RayActors("cpu", "", None, threads=1)) as actors:
+        assert actors.size == 2
     with pytest.raises(UsageError, match="--jobs 3: the Ray cluster has room for 2 workers of 1 cores each"):
-        RayPool(order, "cpu", "", 3)
+        RayActors("cpu", "", 3, threads=1)
     with pytest.raises(SetupError, match="No machine of the Ray cluster has 3 cores for a worker"):
-        RayPool(replace(order, threads=3), "cpu", "", None)
+        RayActors("cpu", "", None, threads=3)
     with pytest.raises(SetupError, match=r"has 1 cores and a GPU for a worker: .* or use --device cpu"):
-        RayPool(order, "cuda", "", None)
+        RayActors("cuda", "", None, threads=1)
+
+
+def test_workers_begin_before_the_command_has_read_its_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And they end with it where the data cannot be read."""
+    begun: list[str] = []
+
+    class Actors:
+        def close(self) -> None:
+            begun.append("closed")
+
+    def actors(*given: object) -> Actors:
+        begun.append("actors")
+        return Actors()
+
+    def set_up(config: object) -> None:
+        begun.append("data")
+        raise UsageError("no such data")
+
+    monkeypatch.setattr(ray_actors, "RayActors", actors)
+    monkeypatch.setattr(pipeline, "set_up", set_up)
+    with pytest.raises(UsageError, match="no such data"):
+        run_audit(configured(folder, engine="ray", jobs=2), folder / "refused")
+    assert begun == ["actors", "data", "closed"] and not (folder / "refused").exists()
 
 
 def test_ray_listens_to_this_machine_alone(cluster: str) -> None:
