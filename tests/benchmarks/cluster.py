@@ -134,7 +134,10 @@ def cost_of(
             times = float((cell.settings.get("training") or {}).get("epochs", 0))
             return scale * epochs * times * len(task.examples) * (4.0 if cell.threat else 1.0)
         of_kind = told.get(kind_of(cell)) or [
-            pair for kind, pairs in told.items() if kind[:2] == (cell.study, cell.method) for pair in pairs
+            pair
+            for kind, pairs in told.items()
+            if kind[0] == cell.study.removesuffix("-part") and kind[1] == cell.method
+            for pair in pairs
         ]
         if not of_kind:
             raise SystemExit(f"No run tells what {task.label} takes; give one that measured it.")
