@@ -15,7 +15,6 @@ from audit.document.schema import Gap, OutcomeRow, StudyCost
 from audit.document.stops import StopRow, UnfinishedRow
 from audit.planning.parts import whole_study
 from audit.planning.plan import Task
-from audit.planning.steps import study_steps
 from audit.results.queries import (
     PerExample,
     clean_correct,
@@ -71,7 +70,7 @@ def stop_rows(results: RunResults, config: RunConfig) -> list[StopRow]:
             ended=ending(results, steps, config),
             sentence=stopping_note(results, steps, config),
         )
-        for steps in study_steps(results.plan)
+        for steps in results.steps
         if (taken := images_taken(results, steps))
     ]
 

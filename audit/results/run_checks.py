@@ -12,7 +12,6 @@ from audit.core.evidence import CheckValue, Finding, Verdict
 from audit.core.note import NO_NOTE
 from audit.core.registry import Method, methods
 from audit.core.wording import agree
-from audit.planning.steps import study_steps
 from audit.results.check_result import CheckResult
 from audit.results.run_results import RunResults
 from audit.results.stopping import ending, stopping_note
@@ -62,7 +61,7 @@ def _conclusions(
 
 def _as_stopped(method: Method, role: str, result: CheckResult, results: RunResults, config: RunConfig) -> Finding:
     """The finding with the rule that ended the studies it rests on; one that was cut short passes nothing."""
-    read = [s for s in study_steps(results.plan) if any(task.cell.key in result.evidence for task in s.tasks)]
+    read = [s for s in results.steps if any(task.cell.key in result.evidence for task in s.tasks)]
     cut = any(ending(results, steps, config) == "unfinished" for steps in read)
     if cut and result.verdict == "pass":
         result = replace(result, verdict="inconclusive")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from audit.core.evidence import Array, Evidence
 from audit.planning.plan import MODEL_STUDIES, PREDICTED_LABELS, AuditPlan, Task
+from audit.planning.steps import StudySteps, study_steps
 
 Cut = Literal["", "time", "user"]
 """What ended a run early: its time, or whoever started it."""
@@ -43,6 +45,11 @@ class RunResults:
     evidence: Mapping[str, Evidence]
     unneeded: frozenset[str] = frozenset()
     cut_by: Cut = ""
+
+    @cached_property
+    def steps(self) -> tuple[StudySteps, ...]:
+        """The studies that take images in steps; every check asks for them."""
+        return study_steps(self.plan)
 
     @property
     def complete(self) -> bool:

@@ -14,7 +14,7 @@ from audit.core.looks import Look, mean_at, share_at
 from audit.core.note import NO_NOTE, Note, note
 from audit.core.statistics import Interval
 from audit.core.topic import topic_of
-from audit.planning.steps import StudySteps, study_steps
+from audit.planning.steps import StudySteps
 from audit.results.check_result import at_least, at_most
 from audit.results.run_results import RunResults, TaskResult
 
@@ -113,7 +113,7 @@ def unneeded_tasks(results: RunResults, config: RunConfig) -> frozenset[str]:
     """
     return frozenset(
         task.cell.key
-        for steps in study_steps(results.plan)
+        for steps in results.steps
         if ending(results, steps, config) in ("decided", "precise")
         for task in steps.tasks
         if task.cell.key not in results.evidence
@@ -186,7 +186,7 @@ def look_at(results: RunResults, study: str, role: str) -> Look:
         study: Name of the study.
         role: Role of the model.
     """
-    for steps in study_steps(results.plan):
+    for steps in results.steps:
         if (steps.study, steps.role) == (study, role):
             if steps_done(results, steps) < len(steps.steps):
                 return "early"
