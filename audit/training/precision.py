@@ -18,7 +18,7 @@ from audit.training.training_module import TrainingModule
 IN_BFLOAT16 = note(
     "trained_in_bfloat16",
     "The passes of this training ran in bfloat16, which this processor has instructions for; its weights, its "
-    'optimiser and every accuracy are in float32 (precision = "float32" trains in that throughout).',
+    'optimiser and its held-out accuracies are in float32 (precision = "float32" trains in that throughout).',
 )
 """What the reader of a model should know that was trained so without being asked."""
 
