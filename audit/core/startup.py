@@ -34,8 +34,8 @@ def prepare_process() -> None:
 def relax_collector() -> None:
     """Let Python look for cycles of dead objects less often: imports make hundreds of thousands that stay alive.
 
-    A third of the time until `audit run` begins to compute went into searching them, again and again (2.1 s of 2.8 are
-    left). What is in no cycle, as tensors are, is freed at once as ever.
+    A quarter of the time until `audit run` has read its data went into searching them, again and again (2.1 s of 2.8
+    are left). What is in no cycle, as tensors are, is freed at once as ever.
     """
     gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
 

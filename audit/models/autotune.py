@@ -242,12 +242,9 @@ def _read_cached(path: Path) -> ExecutionLayout | None:
         layout = ExecutionLayout(stored["channels_last"], stored["batch_size"], stored["folded"], *further)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    kinds = tuple(map(type, astuple(layout)))
-    return (
-        layout
-        if kinds == (bool, int, bool, int, str) and layout.search_precision in get_args(SearchPrecision)
-        else None
-    )
+    *kinds, _ = map(type, astuple(layout))
+    known = kinds == [bool, int, bool, int] and layout.search_precision in get_args(SearchPrecision)
+    return layout if known else None
 
 
 def _write_cached(path: Path, layout: ExecutionLayout) -> None:

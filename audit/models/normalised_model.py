@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +101,19 @@ class NormalisedModel(nn.Module):
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
+
+    @contextmanager
+    def computing_in(self, arithmetic: SearchPrecision) -> Iterator[None]:
+        """A block in which the net computes in another precision.
+
+        Args:
+            arithmetic: Which.
+        """
+        before, self.arithmetic = self.arithmetic, arithmetic
+        try:
+            yield
+        finally:
+            self.arithmetic = before
 
     def _outputs(self, normalised: Images) -> Any:
         if self.arithmetic != "bfloat16":

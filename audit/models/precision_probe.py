@@ -87,12 +87,8 @@ def _agrees(model: ModelUnderTest, noise: Images, precision: SearchPrecision, pl
 def _gradient(model: ModelUnderTest, noise: Images, precision: SearchPrecision) -> Tensor:
     goal = torch.ones(len(noise), len(model.classes), dtype=torch.bool, device=model.device)
     goal[:, 0] = False
-    before = model.module.arithmetic
-    model.module.arithmetic = precision
-    try:
+    with model.module.computing_in(precision):
         return model.loss_gradient(noise, goal, margin).gradient
-    finally:
-        model.module.arithmetic = before
 
 
 def _seconds(model: ModelUnderTest, noise: Images, precision: SearchPrecision) -> float:

@@ -45,13 +45,9 @@ def in_search_precision(model: ModelUnderTest) -> Iterator[bool]:
     Yields:
         Whether that is another than float32.
     """
-    module = model.module
-    before = module.arithmetic
-    module.arithmetic = "float32" if module.draws > 1 else model.layout.search_precision
-    try:
-        yield module.arithmetic != "float32"
-    finally:
-        module.arithmetic = before
+    precision = "float32" if model.module.draws > 1 else model.layout.search_precision
+    with model.module.computing_in(precision):
+        yield precision != "float32"
 
 
 def folded_form(model: ModelUnderTest) -> ModelUnderTest | None:

@@ -209,13 +209,11 @@ class ModelUnderTest:
 
         It is looked for once, on images drawn for it; those passes are not counted.
         """
-        before, arithmetic = self.passes, self.module.arithmetic
-        self.module.arithmetic = "float32"  # whoever asks first
+        before = self.passes
         try:
-            with ieee_float32():
+            with ieee_float32(), self.module.computing_in("float32"):  # whoever asks first
                 return find_gradient_point(self.module, self.input_shape, self.mean, self.device)
         finally:
-            self.module.arithmetic = arithmetic
             self.module.meter.forwards, self.module.meter.backwards = before.forwards, before.backwards
 
     def check_images(self, images: Images) -> Images:
