@@ -41,8 +41,8 @@ SYNC_EVERY_ON_ACCELERATOR = 8
 """Steps between two looks at which examples are done: each look makes the host wait for the device."""
 
 
-_recordings: WeakKeyDictionary[Step, dict[int, ReplayedSteps]] = WeakKeyDictionary()
-"""By step and number of steps: restarts and targets of one attack share a step, and its recordings end with it."""
+_recordings: WeakKeyDictionary[Step, ReplayedSteps] = WeakKeyDictionary()
+"""By step: restarts and targets of one attack share it, and its recordings end with it."""
 
 
 def run_search(
@@ -79,23 +79,29 @@ def run_search(
     """
     on_cpu = model.device.type == "cpu"
     every = sync_every or (SYNC_EVERY_ON_CPU if on_cpu else SYNC_EVERY_ON_ACCELERATOR)
-    window = _Window(model, batch, generators, start, initial_state or {})
+    window = _Window(model, batch, generators, start, initial_state or {}, steps)
     with quick_grey_gradients(model.net):
         while window.refill():
             with nullcontext(False) if exact else in_search_precision(model) as lower:
-                window.advance(step, steps, every)
+                window.advance(step, every)
             if lower:
-                window.confirm(steps)
+                window.confirm()
             window.release()
     return window.answers
 
 
 class _Window:
     def __init__(
-        self, model: ModelUnderTest, batch: Batch, generators: Generators, start: SearchStart, initial_state: State
+        self,
+        model: ModelUnderTest,
+        batch: Batch,
+        generators: Generators,
+        start: SearchStart,
+        initial_state: State,
+        steps: int,
     ) -> None:
         self.model, self.batch, self.generators = model, batch, generators
-        self.start, self.initial_state = start, initial_state
+        self.start, self.initial_state, self.steps = start, initial_state, steps
         self.goal = batch.target_mask(len(model.classes))
         self.answers = batch.images.detach().clone()
         self.next = 0
@@ -104,6 +110,7 @@ class _Window:
         self.result = torch.zeros(0, *batch.images.shape[1:], device=model.device)
         self.ended = torch.zeros(0, dtype=torch.bool, device=model.device)
         self.solved = self.ended
+        self.limit = torch.zeros(0, dtype=torch.int64, device=model.device)
 
     def refill(self) -> bool:
         """Give free slots to the examples next in line; False when none is in work any more."""
@@ -114,27 +121,31 @@ class _Window:
             self.next = stop
         return len(self.example) > 0
 
-    def advance(self, step: Step, steps: int, times: int) -> None:
+    def advance(self, step: Step, times: int) -> None:
         """Some steps of every slot."""
-        work, layout = SlotsInWork(self._slots(), self.result, self.ended, self.solved), self.model.layout
-        if layout.replayed:
-            moved = partial(_moved, self.model, step, steps)
-            rows = _recorded(self.model, step, steps).advance(moved, work.rows(), times, most=layout.replayed)
+        work = SlotsInWork(self._slots(), self.result, self.ended, self.solved, self.limit)
+        if most := self.model.layout.replayed:
+            moved = partial(_moved, self.model, step)
+            rows = _recorded(self.model, step).advance(moved, work.rows(), times, most=most)
             work = SlotsInWork.of(rows)
         else:
             for _ in range(times):
-                work = _advanced(self.model, step, steps, work)
-        self.slots, self.result, self.ended, self.solved = work
+                work = _advanced(self.model, step, work)
+        self.slots, self.result, self.ended, self.solved, self.limit = work
 
-    def confirm(self, steps: int) -> None:
-        """Ask in float32 about what was found misclassified; an example goes on where it is not, and has steps left."""
-        found = self.solved.nonzero().flatten()
+    def confirm(self) -> None:
+        """Ask in float32 about what was found misclassified, but for what ends anyway.
+
+        Where it is not, the example goes on with a step less, so that no search asks more often than it may.
+        """
+        slots = self._slots()
+        found = (self.solved & (slots.age < self.limit)).nonzero().flatten()
         if not len(found):
             return
-        slots = self._slots()
         mistaken = found[~is_adversarial_logits(self.model.logits(self.result[found]), slots.goal[found])]
+        self.limit[mistaken] -= 1
         self.solved[mistaken] = False
-        self.ended[mistaken] = slots.age[mistaken] >= steps
+        self.ended[mistaken] = slots.age[mistaken] >= self.limit[mistaken]
 
     def release(self) -> None:
         """Write the answers of finished examples and keep the others."""
@@ -147,7 +158,7 @@ class _Window:
         self.answers[self.example[finished].to(device)] = self.result[finished].to(device)
         self.slots = slots.select(remaining)
         self.example, self.result = self.example[remaining], self.result[remaining]
-        self.ended, self.solved = self.ended[remaining], self.solved[remaining]
+        self.ended, self.solved, self.limit = self.ended[remaining], self.solved[remaining], self.limit[remaining]
 
     def _admit(self, rows: slice) -> None:
         device, index = self.model.device, torch.arange(rows.start, rows.stop, device=self.model.device)
@@ -162,6 +173,7 @@ class _Window:
         self.result = torch.cat([self.result, fresh.images])
         nothing = torch.zeros(len(index), dtype=torch.bool, device=device)
         self.ended, self.solved = torch.cat([self.ended, nothing]), torch.cat([self.solved, nothing])
+        self.limit = torch.cat([self.limit, torch.full_like(index, self.steps)])
 
     def _slots(self) -> SearchState:
         if self.slots is None:
@@ -169,29 +181,29 @@ class _Window:
         return self.slots
 
 
-def _recorded(model: ModelUnderTest, step: Step, steps: int) -> ReplayedSteps:
+def _recorded(model: ModelUnderTest, step: Step) -> ReplayedSteps:
     try:
-        return _recordings.setdefault(step, {}).setdefault(steps, ReplayedSteps(model))
+        return _recordings.setdefault(step, ReplayedSteps(model))
     except TypeError:  # a callable of a plugin that has no hash or takes no weak reference
         return ReplayedSteps(model)
 
 
-def _moved(model: ModelUnderTest, step: Step, steps: int, rows: ExampleRows) -> ExampleRows:
-    return _advanced(model, step, steps, SlotsInWork.of(rows)).rows()
+def _moved(model: ModelUnderTest, step: Step, rows: ExampleRows) -> ExampleRows:
+    return _advanced(model, step, SlotsInWork.of(rows)).rows()
 
 
-def _advanced(model: ModelUnderTest, step: Step, steps: int, work: SlotsInWork) -> SlotsInWork:
+def _advanced(model: ModelUnderTest, step: Step, work: SlotsInWork) -> SlotsInWork:
     """One step of every slot. What is solved or exhausted keeps its answer until it is released."""
-    slots, result, ended, _ = work
+    slots, result, ended, solved, limit = work
     move = _step(model, step, slots)
-    at_work = ~ended & (slots.age < steps)
+    at_work = ~ended & (slots.age < limit)
     newly = at_work & move.broken
-    given_up = slots.age + 1 == steps if move.hopeless is None else (slots.age + 1 == steps) | move.hopeless
+    given_up = slots.age + 1 == limit if move.hopeless is None else (slots.age + 1 == limit) | move.hopeless
     last = at_work & ~move.broken & given_up
     result = torch.where(wide(newly), move.images, result)
     result = torch.where(wide(last), move.state["images"], result)
     moved = replace(slots, age=slots.age + 1, state=move.state)
-    return SlotsInWork(moved, result, ended | newly | last, work.solved | newly)
+    return SlotsInWork(moved, result, ended | newly | last, solved | newly, limit)
 
 
 def _step(model: ModelUnderTest, step: Step, slots: SearchState) -> StepResult:

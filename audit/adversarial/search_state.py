@@ -86,19 +86,22 @@ class SlotsInWork(NamedTuple):
         result: The answer of those that are solved or exhausted, float32 (S, C, H, W).
         ended: Which those are, bool (S,); they keep their answer until they are released.
         solved: Which of them were found misclassified, bool (S,).
+        limit: Steps that each takes at most, int64 (S,).
     """
 
     slots: SearchState
     result: Images
     ended: Tensor
     solved: Tensor
+    limit: Tensor
 
     def rows(self) -> dict[str, Tensor]:
         """All of it by name."""
         slots = self.slots
         fixed = {"origin": slots.origin, "goal": slots.goal, "keys": slots.generators.keys, "age": slots.age}
         state = {f"{_STATE}{name}": tensor for name, tensor in slots.state.items()}
-        return {**fixed, "result": self.result, "ended": self.ended, "solved": self.solved, **state}
+        work = {"result": self.result, "ended": self.ended, "solved": self.solved, "limit": self.limit}
+        return {**fixed, **work, **state}
 
     @classmethod
     def of(cls, rows: ExampleRows) -> SlotsInWork:
@@ -110,7 +113,7 @@ class SlotsInWork(NamedTuple):
         state = {name.removeprefix(_STATE): tensor for name, tensor in rows.items() if name.startswith(_STATE)}
         generators = Generators(rows["keys"])
         slots = SearchState(rows["origin"], rows["goal"], generators, rows["age"], state)
-        return cls(slots, rows["result"], rows["ended"], rows["solved"])
+        return cls(slots, rows["result"], rows["ended"], rows["solved"], rows["limit"])
 
 
 _STATE = "state: "

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from audit.core.errors import ModelError
 from audit.core.note import Note, note
 from audit.core.seeding import restored_global_rng
 from audit.core.types import Images
@@ -52,7 +53,7 @@ def _runs_in_bfloat16(net: TrainingModule, images: Images) -> bool:
     net.autocast = True
     try:
         return all(bool(torch.isfinite(gradient).all()) for gradient in net.gradients(images))
-    except RuntimeError:
+    except (RuntimeError, ModelError):
         return False
 
 

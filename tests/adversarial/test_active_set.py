@@ -186,36 +186,58 @@ def _steps_needed(model: ModelUnderTest, batch: Batch) -> int:
     return count
 
 
+class Claiming:
+    """Steps of PGD that take everything for misclassified, at some ages and in less than float32."""
+
+    def __init__(self, model: ModelUnderTest, ages: range) -> None:
+        self.model, self.ages, self.asked_in = model, ages, set[str]()
+        self.step = pgd_step(model, THREAT, margin, 1 / 64)
+
+    def __call__(self, slots: SearchState) -> StepResult:
+        precision = self.model.module.arithmetic
+        self.asked_in.add(precision)
+        with self.model.module.computing_in("float32"):  # the same numbers
+            took = self.step(slots)
+        if precision == "float32":
+            return took
+        claimed = (slots.age >= self.ages.start) & (slots.age < self.ages.stop)
+        return took._replace(broken=took.broken | claimed)
+
+    def search(self, batch: Batch, steps: int, **more: Any) -> Images:
+        start = initial_point(THREAT, at_random=False)
+        return run_search(self.model, batch, draws(batch), start=start, step=self, steps=steps, **more)
+
+
 @pytest.mark.parametrize("sync_every", [1, 4])
 def test_what_less_than_float32_takes_for_misclassified_goes_on_until_float32_agrees(
     exact_model: ModelUnderTest, exact_batch: Batch, sync_every: int
 ) -> None:
-    """Every search that claims too much, at every step, ends where one that claims what is so ends."""
-    plain, claimed = pgd_step(exact_model, THREAT, margin, 1 / 64), []
-
-    def step(slots: SearchState) -> StepResult:
-        lower, exact_model.module.arithmetic = exact_model.module.arithmetic, "float32"  # the same numbers
-        took = plain(slots)
-        exact_model.module.arithmetic = lower
-        claimed.append(lower)
-        return took._replace(broken=torch.ones(len(slots), dtype=torch.bool)) if lower == "bfloat16" else took
-
-    def search(**more: Any) -> Images:
-        start = initial_point(THREAT, at_random=False)
-        return run_search(exact_model, exact_batch, draws(exact_batch), start=start, step=step, steps=STEPS, **more)
-
+    """A search that is mistaken about every example once ends where a plain one of a step less does."""
     exact_model.layout.search_precision = "bfloat16"
     expected = slow(exact_model, exact_batch)
     broken = is_adversarial_logits(exact_model.logits(expected), exact_batch.target_mask(3))
-    found = search(sync_every=sync_every)
-    assert set(claimed) == {"bfloat16"} and exact_model.module.arithmetic == "float32"
+    claiming = Claiming(exact_model, range(1))
+    found = claiming.search(exact_batch, STEPS + 1, sync_every=sync_every)
+    assert claiming.asked_in == {"bfloat16"} and exact_model.module.arithmetic == "float32"
     agreed = is_adversarial_logits(exact_model.logits(found), exact_batch.target_mask(3))
     assert torch.equal(agreed, broken)
     if sync_every == 1:
-        assert torch.equal(found[broken], expected[broken])
-    claimed.clear()
-    assert torch.equal(search(exact=True), expected)
-    assert set(claimed) == {"float32"}
+        assert torch.equal(found, expected)
+    exactly = Claiming(exact_model, range(STEPS))
+    assert torch.equal(exactly.search(exact_batch, STEPS, exact=True), expected)
+    assert exactly.asked_in == {"float32"}
+
+
+@pytest.mark.parametrize("ages", [range(STEPS), range(STEPS - 1, STEPS), range(3, 5)], ids=["all", "last", "some"])
+def test_no_search_asks_more_often_than_it_has_steps(
+    exact_model: ModelUnderTest, exact_batch: Batch, ages: range
+) -> None:
+    exact_model.layout.search_precision = "bfloat16"
+    for row in range(len(exact_batch)):
+        one = exact_batch.select(torch.tensor([row]))
+        with exact_model.count() as spent:
+            Claiming(exact_model, ages).search(one, STEPS)
+        assert spent.forwards <= STEPS
 
 
 def test_a_model_that_draws_is_asked_in_float32(exact_model: ModelUnderTest) -> None:
