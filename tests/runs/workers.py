@@ -72,9 +72,10 @@ def killing(pool: type[Any], study: str, process: Callable[[Any, int], int]) -> 
     return send_and_kill
 
 
+# Long enough that a worker, which tells how far it is five times a second, does so in between.
 HARDENED: dict[str, Any] = {
     "only": ["accuracy"],
-    "hardening": {"enabled": True, "epochs": 4, "shares": 2, "recipe": "fgsm-rs", "recipe_settings": {}},
+    "hardening": {"enabled": True, "epochs": 12, "shares": 2, "recipe": "fgsm-rs", "recipe_settings": {}},
 }
 
 
