@@ -35,6 +35,7 @@ def test_the_refusal_is_real(refused: list[str]) -> None:
     assert refused
 
 
+@pytest.mark.usefixtures("roomy_disk")
 @pytest.mark.parametrize(
     "command", [["methods"], ["doctor"], ["plan", "--no-probe"], ["plan", "--data", "digits", "--no-probe"]]
 )

@@ -75,6 +75,8 @@ def _disk(out: Path) -> Iterator[Diagnostic]:
             writable = True
     except OSError:
         writable = False
-    free = shutil.disk_usage(folder).free
     yield Diagnostic("run folder", f"{out}: {'writable' if writable else 'not writable'}", writable)
-    yield Diagnostic("free disk", f"{free / 1e9:.1f} GB", free > _NEEDED_DISK)
+    free = shutil.disk_usage(folder).free
+    enough = free > _NEEDED_DISK
+    lacking = "" if enough else f", where an audit asks for {_NEEDED_DISK / 1e9:.1f} GB"
+    yield Diagnostic("free disk", f"{free / 1e9:.1f} GB{lacking}", enough)

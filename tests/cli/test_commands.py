@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -171,12 +172,20 @@ def test_trust_in_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert shown.exit_code == 2 and "absent.py: there is no such file, and nothing needed it" in shown.stderr
 
 
+@pytest.mark.usefixtures("roomy_disk")
 def test_doctor_reports_the_machine(tmp_path: Path) -> None:
     shown = call("doctor", "--out", tmp_path / "run", "--json")
     examined = {one["what"]: one for one in json.loads(shown.stdout)["examined"]}
     assert shown.exit_code == 0
     assert examined["torch"]["fine"] and examined["device"]["fine"]
     assert not (tmp_path / "run").exists()
+
+
+def test_doctor_exits_5_when_the_disk_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3 * 10**8))
+    shown = call("doctor", "--out", tmp_path)
+    assert shown.exit_code == 5
+    assert "0.3 GB, where an audit asks for 0.5 GB" in shown.stdout
 
 
 def test_doctor_exits_5_when_the_device_is_absent(tmp_path: Path) -> None:
