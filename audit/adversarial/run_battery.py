@@ -23,7 +23,7 @@ from audit.adversarial.worst_case import BatteryCheckpoint, WorstCase
 from audit.core.threat import Norm
 from audit.core.types import Batch, PassCount
 from audit.models.autotune import tune_execution
-from audit.models.normalised_model import PassCounter
+from audit.models.pass_counter import PassCounter
 from audit.models.under_test import ModelUnderTest
 from audit.storage.checkpoint import CellCheckpoint
 

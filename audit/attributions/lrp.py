@@ -84,7 +84,7 @@ def lrp(model: ModelUnderTest, images: Images, spec: ExplanationSpec, *, gamma: 
             return outputs * target_mask.reshape(outputs.shape)
 
         relevance = propagate_relevance(net, normalised(model, images[rows]), start, gamma)
-        model.module.meter.backwards += len(targets)
+        model.meter.backwards += len(targets)
         return relevance.at_input, relevance.in_biases, logits[0]
 
     maps, biases, logits = (torch.cat(c) for c in zip(*in_batches(len(images), model.layout, propagate), strict=True))

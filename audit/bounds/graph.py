@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from audit.bounds.activations import Activation
-from audit.models.normalised_model import PassCounter
+from audit.models.pass_counter import PassCounter
 
 UNIT = 2.0**-24
 """Unit roundoff of float32: what one rounded operation may add, relative to its result."""

@@ -44,7 +44,7 @@ def uncounted(model: ModelUnderTest) -> Iterator[None]:
     Args:
         model: The model whose count stays.
     """
-    meter = model.module.meter
+    meter = model.meter
     before = meter.forwards, meter.backwards
     try:
         yield

@@ -229,7 +229,7 @@ def target_logits(model: ModelUnderTest, outputs: Tensor, targets: Labels) -> Te
         outputs: What the traced net gave, (N, ...).
         targets: int64 (N,).
     """
-    model.module.meter.forwards += len(outputs)
+    model.meter.forwards += len(outputs)
     logits = model.reader(outputs, len(targets))
     if logits.requires_grad:
         logits.register_hook(model.module._count_backward)  # type: ignore[no-untyped-call]

@@ -44,7 +44,7 @@ def randomised(model: ModelUnderTest, layers: tuple[str, ...], *, seed: int) -> 
         net, classes=model.classes, input_shape=model.input_shape, mean=model.mean, std=model.std, device=model.device
     )
     twin.layout.batch_size = model.layout.batch_size
-    twin.module.meter = model.module.meter
+    twin.module.meter = model.meter
     return twin
 
 

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from audit.core.errors import ModelError, SetupError
 from audit.models.batching import ExecutionLayout, set_memory_format
 from audit.models.cuda_graphs import can_record
-from audit.models.losses import margin
+from audit.models.noise_probe import noise_gradient, noise_images
 from audit.models.precision import SearchPrecision
 from audit.models.precision_probe import quickest_precision
 from audit.models.replay_probe import most_replayed
@@ -115,7 +115,7 @@ def _probed(model: ModelUnderTest, path: Path, seconds: float) -> ExecutionLayou
 
 
 def _fastest(model: ModelUnderTest, seconds: float) -> ExecutionLayout:
-    meter = model.module.meter
+    meter = model.meter
     before = (meter.forwards, meter.backwards)
     deadline = time.monotonic() + seconds
     try:
@@ -182,16 +182,12 @@ def _batches_on_a_card(model: ModelUnderTest) -> tuple[int, ...]:
 def _cost(model: ModelUnderTest, layout: ExecutionLayout, deadline: float) -> float:
     """Seconds an example takes forward and back, best of three after a warm-up; infinite where it cannot be done."""
     _apply(model, layout)
-    noise = torch.rand(
-        layout.batch_size, *model.input_shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu"
-    ).to(model.device)
-    goal = torch.ones(layout.batch_size, len(model.classes), dtype=torch.bool, device=model.device)
-    goal[:, 0] = False
+    noise = noise_images(model, layout.batch_size)
     best = float("inf")
     for attempt in range(4):
         started = time.monotonic()
         try:
-            model.loss_gradient(noise, goal, margin)[2].sum().item()
+            noise_gradient(model, noise).gradient.sum().item()
         except (SetupError, ModelError, RuntimeError):
             return float("inf")
         if model.layout.batch_size != layout.batch_size:

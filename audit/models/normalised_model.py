@@ -5,48 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from audit.core.errors import UsageError
-from audit.core.types import Images, Logits, PassCount
+from audit.core.types import Images, Logits
 from audit.models.batching import ExecutionLayout
 from audit.models.outputs import OutputReader
+from audit.models.pass_counter import PassCounter
 from audit.models.precision import SearchPrecision, bfloat16_autocast, recurrent_gradients
-
-
-@dataclass
-class PassCounter:
-    """Counts the examples that go through a model.
-
-    Attributes:
-        forwards: Examples forwarded.
-        backwards: Examples back-propagated.
-    """
-
-    forwards: int = 0
-    backwards: int = 0
-
-    @property
-    def passes(self) -> PassCount:
-        """The count so far."""
-        return PassCount(self.forwards, self.backwards)
-
-    def add(self, passes: PassCount) -> None:
-        """Add to the count.
-
-        Args:
-            passes: Passes that were made elsewhere.
-        """
-        self.forwards += passes.forwards
-        self.backwards += passes.backwards
-
-    def reset(self) -> None:
-        """Start again from zero."""
-        self.forwards = self.backwards = 0
 
 
 class NormalisedModel(nn.Module):

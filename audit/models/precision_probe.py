@@ -9,7 +9,7 @@ from torch import Tensor
 
 from audit.core.errors import ModelError, SetupError
 from audit.core.types import Images
-from audit.models.losses import margin
+from audit.models.noise_probe import noise_gradient, noise_images
 from audit.models.precision import SearchPrecision, processor_has_bfloat16
 from audit.models.search_form import search_form
 from audit.models.under_test import ModelUnderTest
@@ -69,9 +69,7 @@ def quickest_precision(model: ModelUnderTest, seconds: float) -> SearchPrecision
 
 def _noise(model: ModelUnderTest) -> Images:
     most = _IMAGES_ON_CPU if model.device.type == "cpu" else model.layout.batch_size
-    draws = torch.Generator("cpu").manual_seed(0)
-    count = min(most, model.layout.batch_size)
-    return torch.rand(count, *model.input_shape, generator=draws, device="cpu").to(model.device)
+    return noise_images(model, min(most, model.layout.batch_size))
 
 
 def _agrees(model: ModelUnderTest, noise: Images, precision: SearchPrecision, plain: Tensor) -> bool:
@@ -85,10 +83,8 @@ def _agrees(model: ModelUnderTest, noise: Images, precision: SearchPrecision, pl
 
 
 def _gradient(model: ModelUnderTest, noise: Images, precision: SearchPrecision) -> Tensor:
-    goal = torch.ones(len(noise), len(model.classes), dtype=torch.bool, device=model.device)
-    goal[:, 0] = False
     with model.module.computing_in(precision):
-        return model.loss_gradient(noise, goal, margin).gradient
+        return noise_gradient(model, noise).gradient
 
 
 def _seconds(model: ModelUnderTest, noise: Images, precision: SearchPrecision) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from audit.models.losses import margin
+from audit.models.noise_probe import noise_goal, noise_images
 from audit.models.replayed_steps import ExampleRows, ReplayedSteps, RowStep
 from audit.models.search_form import in_search_precision, search_form
 from audit.models.under_test import ModelUnderTest
@@ -90,10 +91,7 @@ def _taken(step: RowStep, rows: ExampleRows) -> ExampleRows:
 
 
 def _noise(model: ModelUnderTest, size: int, seed: int) -> ExampleRows:
-    draws = torch.Generator("cpu").manual_seed(seed)
-    images = torch.rand(size, *model.input_shape, generator=draws, device="cpu").to(model.device)
-    goal = torch.ones(size, len(model.classes), dtype=torch.bool, device=model.device)
-    goal[:, 0] = False
+    images, goal = noise_images(model, size, seed=seed), noise_goal(model, size)
     return {"images": images, "goal": goal, "gradient": torch.zeros_like(images), "losses": images.new_zeros(size)}
 
 

@@ -153,7 +153,7 @@ class ReplayedSteps:
                     buffer[count:size].copy_(source[-1:])
 
     def _set_passes(self, passes: PassCount) -> None:
-        self.model.module.meter.reset()
+        self.model.meter.reset()
         self.model.charge(passes)
 
 

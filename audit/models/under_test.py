@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,15 +14,17 @@ from torch import Tensor, nn
 
 from audit.core.errors import AuditError, ModelError, UsageError
 from audit.core.note import Note
-from audit.core.types import Images, Labels, Logits, PassCount
+from audit.core.types import Images, Labels, Logits
 from audit.models.batch_statistics import batch_statistics_notes, failed_forward
 from audit.models.batching import ExecutionLayout, in_batches, is_out_of_memory, set_memory_format
 from audit.models.devices import resolve_device
 from audit.models.flat_faces import GradientPoint, find_gradient_point
+from audit.models.image_model import ImageModel
 from audit.models.module_checks import as_module, why_it_does_not_run
 from audit.models.net_form import NetForm, other_forms, private_copy
-from audit.models.normalised_model import NormalisedModel, PassCounter, normalisation
+from audit.models.normalised_model import NormalisedModel, normalisation
 from audit.models.outputs import OutputChoice, OutputKind, OutputReader, choose_outputs, chosen_outputs, learn_outputs
+from audit.models.pass_counter import PassCounter
 from audit.models.precision import ieee_float32
 from audit.models.state_hash import hash_state
 
@@ -44,7 +46,7 @@ class LossGradient(NamedTuple):
     gradient: Images
 
 
-class ModelUnderTest:
+class ModelUnderTest(ImageModel):
     """An image classifier that takes images in [0, 1], gives logits and counts its passes.
 
     The module is copied, set to eval mode and frozen.
@@ -66,6 +68,8 @@ class ModelUnderTest:
         ModelError: When it does not run on such images or gives no finite scores.
         UsageError: For fewer than two classes, a std that is not positive, or the wrong number of values.
     """
+
+    what = "model"
 
     def __init__(
         self,
@@ -95,7 +99,7 @@ class ModelUnderTest:
         choose_outputs(self.net, outputs or chosen_outputs(module))
         self.reader: OutputReader = self._probe(module)
         self.module.reader = self.reader
-        self.module.meter.reset()
+        self.meter.reset()
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -108,28 +112,9 @@ class ModelUnderTest:
         return self.reader.kind
 
     @property
-    def passes(self) -> PassCount:
-        """Examples forwarded and back-propagated so far."""
-        return self.module.meter.passes
-
-    def charge(self, passes: PassCount) -> None:
-        """Count passes that an earlier process made, on what this one goes on from.
-
-        Args:
-            passes: The passes.
-        """
-        self.module.meter.add(passes)
-
-    @contextmanager
-    def count(self) -> Iterator[PassCounter]:
-        """Measure the cost of a block: `with model.count() as counter:`, then `counter.passes`."""
-        before = self.passes
-        counter = PassCounter()
-        try:
-            yield counter
-        finally:
-            difference = self.passes - before
-            counter.forwards, counter.backwards = difference.forwards, difference.backwards
+    def meter(self) -> PassCounter:
+        """Counts its passes."""
+        return self.module.meter
 
     def logits(self, images: Images) -> Logits:
         """Logits in float32 eager mode, without gradients; as exact inside a block of autocast, see `ieee_float32`.
@@ -156,7 +141,7 @@ class ModelUnderTest:
     def _answer(self, images: Images) -> Logits:
         if self.runtime is None:
             return self.module(images)  # type: ignore[no-any-return]
-        self.module.meter.forwards += len(images)
+        self.meter.forwards += len(images)
         return self.runtime(images)  # type: ignore[no-any-return]
 
     def predictions(self, images: Images) -> Labels:
@@ -214,23 +199,7 @@ class ModelUnderTest:
             with ieee_float32(), self.module.computing_in("float32"):  # whoever asks first
                 return find_gradient_point(self.module, self.input_shape, self.mean, self.device)
         finally:
-            self.module.meter.forwards, self.module.meter.backwards = before.forwards, before.backwards
-
-    def check_images(self, images: Images) -> Images:
-        """Images on the model's device as float32.
-
-        Args:
-            images: Float (N, C, H, W).
-
-        Raises:
-            ModelError: For another shape.
-        """
-        if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape:
-            raise ModelError(
-                f"Images of shape {tuple(images.shape)} were given to a model of inputs (N, "
-                f"{', '.join(map(str, self.input_shape))}): channels first, one image a row."
-            )
-        return images.to(self.device, torch.float32)
+            self.meter.forwards, self.meter.backwards = before.forwards, before.backwards
 
     def fingerprint(self) -> str:
         """SHA-256 of weights, structure, layer code, normalisation and classes: what the answers depend on."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import torch
-
 from audit.core.types import Images
 from audit.models.autotune import tune_execution
 from audit.models.detectors.boxes import no_objects
 from audit.models.detectors.under_test import DetectorUnderTest
-from audit.models.losses import margin
+from audit.models.noise_probe import noise_gradient, noise_images
 from audit.models.under_test import ModelUnderTest
 from audit.planning.throughput import Throughput
 
@@ -32,17 +30,12 @@ def measure_throughput(model: AnyModel) -> Throughput:
     if isinstance(model, DetectorUnderTest):
         return _detector_throughput(model)
     tune_execution(model)
-
-    def gradient(noise: Images) -> float:
-        goal = torch.ones(len(noise), len(model.classes), dtype=torch.bool, device=model.device)
-        goal[:, 0] = False
-        return float(model.loss_gradient(noise, goal, margin).gradient.sum())
-
     forward = _seconds_an_image(model, lambda noise: float(model.logits(noise).sum()))
     try:
-        return Throughput(forward, _seconds_an_image(model, gradient))
+        backward = _seconds_an_image(model, lambda noise: float(noise_gradient(model, noise).gradient.sum()))
     except RuntimeError:  # a model without gradients is never asked for any
         return Throughput(forward, forward)
+    return Throughput(forward, backward)
 
 
 def _detector_throughput(detector: DetectorUnderTest) -> Throughput:
@@ -63,8 +56,7 @@ def _seconds_an_image(model: AnyModel, attempt: Callable[[Images], float]) -> fl
     """
     images = _FIRST
     while True:
-        noise = torch.rand(images, *model.input_shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
-        noise = noise.to(model.device)
+        noise = noise_images(model, images)
         attempt(noise)
         started, attempts = time.monotonic(), 0
         while attempts < 2 or (attempts < _ATTEMPTS and time.monotonic() - started < _SECONDS):

@@ -167,7 +167,7 @@ def test_only_the_rows_that_count_are_counted_as_passes() -> None:
         output = model.loss_gradient(given["images"], given["age"], lambda logits, _: logits.sum(1))
         return {**given, "images": (given["images"] + output.gradient).clamp(0, 1)}
 
-    model.module.meter.reset()
+    model.meter.reset()
     ReplayedSteps(model).advance(asks, rows(5), 4, most=64)
     assert (model.passes.forwards, model.passes.backwards) == (2 * 5 * 4, 5 * 4)
 

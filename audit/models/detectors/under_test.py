@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -14,12 +13,13 @@ from audit.core.errors import AuditError, ModelError, UsageError, fault_line
 from audit.core.note import Note
 from audit.core.objects import Candidates, Detections, Objects
 from audit.core.seeding import fork_global_rng
-from audit.core.types import Images, PassCount
+from audit.core.types import Images
 from audit.models.batching import ExecutionLayout, in_batches, is_out_of_memory, set_memory_format
 from audit.models.detectors.form import DetectorForm
 from audit.models.devices import resolve_device
+from audit.models.image_model import ImageModel
 from audit.models.module_copy import copy_module
-from audit.models.normalised_model import PassCounter
+from audit.models.pass_counter import PassCounter
 from audit.models.precision import ieee_float32
 from audit.models.state_hash import hash_state
 
@@ -45,7 +45,7 @@ class DetectorGradient(NamedTuple):
     gradient: Images
 
 
-class DetectorUnderTest:
+class DetectorUnderTest(ImageModel):
     """An object detector that takes images in [0, 1], answers in boxes, and counts its passes.
 
     The form is copied, set to eval mode and frozen.
@@ -60,6 +60,8 @@ class DetectorUnderTest:
         ModelError: When it does not run on such images or answers with something else than boxes.
         UsageError: For no classes.
     """
+
+    what = "detector"
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class DetectorUnderTest:
         self.form = copy_module(form).requires_grad_(False).eval().to(self.device)
         self.layout = ExecutionLayout(batch_size=_batch_size(self.form.working_pixels(height, width), self.device))
         set_memory_format(self.form, channels_last=True)
-        self.meter = PassCounter()
+        self._meter = PassCounter()
         self._probe()
 
     @property
@@ -102,26 +104,9 @@ class DetectorUnderTest:
         return self.form.gives_gradients
 
     @property
-    def passes(self) -> PassCount:
-        """Images forwarded and back-propagated so far."""
-        return self.meter.passes
-
-    def charge(self, passes: PassCount) -> None:
-        """Count passes that an earlier process made, on what this one goes on from.
-
-        Args:
-            passes: The passes.
-        """
-        self.meter.add(passes)
-
-    @contextmanager
-    def count(self) -> Iterator[PassCounter]:
-        """Measure the cost of a block: `with detector.count() as counter:`, then `counter.passes`."""
-        before, counter = self.passes, PassCounter()
-        try:
-            yield counter
-        finally:
-            counter.add(self.passes - before)
+    def meter(self) -> PassCounter:
+        """Counts its passes."""
+        return self._meter
 
     def detect(self, images: Images) -> list[Detections]:
         """What is found in each image, in float32 eager mode.
@@ -188,22 +173,6 @@ class DetectorUnderTest:
         """
         images = self.check_images(images)
         return self._gradient(images, lambda leaf, rows: objective(self._asked(self.form.candidates, leaf), rows))
-
-    def check_images(self, images: Images) -> Images:
-        """Images on the detector's device as float32.
-
-        Args:
-            images: Float (N, C, H, W).
-
-        Raises:
-            ModelError: For another shape.
-        """
-        if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape:
-            raise ModelError(
-                f"Images of shape {tuple(images.shape)} were given to a detector of inputs (N, "
-                f"{', '.join(map(str, self.input_shape))}): channels first, one image a row."
-            )
-        return images.to(self.device, torch.float32)
 
     def fingerprint(self) -> str:
         """SHA-256 of weights, structure, classes and input shape: what the answers depend on."""
