@@ -9,8 +9,8 @@ import logging
 import pickle
 import tempfile
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class RayWorker:
         logging.getLogger("audit").addHandler(_Kept(self._records))
         order = pickle.loads(packed)
         try:
-            self._evidence = _SentEvidence(_folder_of_unfinished_work(order))
+            self._evidence = _SentEvidence(_seen_folder_of_unfinished_work(order))
             self._worker = Worker(order, self._evidence, self._progressed)
         except Exception as fault:
             return portable(fault)
@@ -86,9 +86,10 @@ class RayWorker:
         """
         from audit.runs.process_worker import portable
 
-        self._evidence.references, self._state = inputs, (0, 0)
+        self._state = (0, 0)
         try:
-            return self._worker.compute(job)
+            with self._evidence.sent(inputs):
+                return self._worker.compute(job)
         except Exception as fault:
             return portable(fault)
 
@@ -111,9 +112,27 @@ class RayWorker:
 class _SentEvidence:
     """The evidence that came with a cell, and a folder for unfinished work."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, seen: Path | None) -> None:
+        """Where nothing is `seen`, a cell has a folder that goes with it: nobody would find it again."""
+        self.seen = seen
+        self.folder = Path()
         self.references: Mapping[str, Any] = {}
+
+    @contextmanager
+    def sent(self, references: Mapping[str, Any]) -> Iterator[None]:
+        """A block in which a cell is computed.
+
+        Args:
+            references: By key, references to the evidence that the cell reads.
+        """
+        self.references = references
+        if self.seen is not None:
+            self.folder = self.seen
+            yield
+        else:
+            with tempfile.TemporaryDirectory(prefix="audit-unfinished-", ignore_cleanup_errors=True) as folder:
+                self.folder = Path(folder)
+                yield
 
     def get(self, key: str) -> Any:
         """The evidence of a cell, fetched when it is asked for.
@@ -150,9 +169,9 @@ class _Kept(logging.Handler):
         self.records.append((record.levelno, record.getMessage()))
 
 
-def _folder_of_unfinished_work(order: Any) -> Path:
+def _seen_folder_of_unfinished_work(order: Any) -> Path | None:
     """In the run folder where this machine sees it, so that a cell goes on wherever it is begun again."""
     with suppress(OSError):
         if (order.store.parent / ".owner").read_text() == order.owner:
             return Path(order.store) / "scratch"
-    return Path(tempfile.mkdtemp(prefix="audit-unfinished-"))
+    return None
