@@ -16,6 +16,8 @@ from audit.models.under_test import ModelUnderTest
 # One thread a worker: two workers share the machine, and threads that wait on one another are slower than none.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Commands that tests start read compiled modules, as a user's do: compiling the package anew takes a second each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A landing passes or fails by its own change: the same cases every time. HYPOTHESIS_PROFILE=wild draws new ones.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)

@@ -18,6 +18,7 @@ from audit.models.zoo import attention, convolutional, recurrent, residual
 Builder = Callable[[int, InputShape], nn.Module]
 
 ZOO: Mapping[str, Builder] = {
+    "cnn-8": convolutional.cnn_8,
     "cnn-28": convolutional.cnn_28,
     "cnn-32": convolutional.cnn_32,
     "cnn-150": convolutional.cnn_150,
@@ -46,16 +47,14 @@ def build(name: str, *, classes: int, input_shape: InputShape, seed: int) -> nn.
 
 
 def default_for(input_shape: InputShape) -> str:
-    """The zoo's net for images of a size: cnn-28 up to 30 pixels, cnn-32 up to 64, cnn-150 above.
-
-    Below the 10 pixels that cnn-28 needs it is resnet-18-small.
+    """The zoo's net for images of a size: cnn-8 below 10 pixels, cnn-28 up to 30, cnn-32 up to 64, cnn-150 above.
 
     Args:
         input_shape: (C, H, W) of the images.
     """
     size = min(input_shape[1:])
     if size < 10:
-        return "resnet-18-small"
+        return "cnn-8"
     if size <= 30:
         return "cnn-28"
     return "cnn-32" if size <= 64 else "cnn-150"

@@ -59,7 +59,7 @@ def test_lime_is_the_segment_sums_shrunk_by_its_ridge(
     linear: ModelUnderTest, images: Tensor, weight: Tensor, quarters: Tensor
 ) -> None:
     found = explain_images(
-        linear, images, method="lime", targets=TARGETS, baseline=0.4, segments=quarters, samples=20_000
+        linear, images, method="lime", targets=TARGETS, baseline=0.4, segments=quarters, samples=4_000
     )
     expected = by_segment(weight[TARGETS] * (images - 0.4), quarters)
     assert torch.allclose(found.attributions, expected, rtol=2e-2, atol=5e-3)

@@ -66,7 +66,7 @@ def test_auxiliary_heads_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("size", "name"),
-    [(8, "resnet-18-small"), (10, "cnn-28"), (28, "cnn-28"), (32, "cnn-32"), (64, "cnn-32"), (150, "cnn-150")],
+    [(8, "cnn-8"), (9, "cnn-8"), (10, "cnn-28"), (28, "cnn-28"), (32, "cnn-32"), (64, "cnn-32"), (150, "cnn-150")],
 )
 def test_the_default_fits_the_image_size(size: int, name: str) -> None:
     assert default_for((1, size, size)) == name

@@ -24,7 +24,7 @@ RUN: dict[str, Any] = {
     "explanations": {"examples": 2, "methods": METHODS, "calibration": False},
     "report": {"gallery": 2},
 }
-SIZES = {"cnn-32": 20, "cnn-150": 24, "resnet-18-small": 8, "self-attention": 14}
+SIZES = {"cnn-8": 8, "cnn-32": 20, "cnn-150": 24, "resnet-18-small": 8, "self-attention": 14}
 HEAVY = ("resnet-18-small",)
 """Eleven million weights are copied, packed and hashed for a while."""
 COMPRESSIONS = {

@@ -14,7 +14,7 @@ from audit.training.fit import fit
 from audit.training.state import TrainingResult
 from tests.training.toy import same_weights, thirds
 
-SIZES = {"cnn-32": 20, "cnn-150": 24, "resnet-18-small": 8}
+SIZES = {"cnn-8": 8, "cnn-32": 20, "cnn-150": 24, "resnet-18-small": 8}
 
 
 def trained(name: str) -> tuple[ModelUnderTest, TrainingResult]:
