@@ -51,6 +51,7 @@ TINY: dict[str, Any] = {
     "corruptions": {"examples": 8, "names": ["fog"], "severities": [3]},
     "explanations": {"examples": 2, "methods": ["saliency"], "calibration": False},
     "report": {"gallery": 2},
+    "self_test": {"enabled": False},
     "device": "cpu",
 }
 """Smaller still: what goes wrong around a run does not need much of one."""
@@ -79,6 +80,8 @@ methods = ["saliency"]
 calibration = false
 [report]
 gallery = 2
+[self_test]
+enabled = false
 """
 
 

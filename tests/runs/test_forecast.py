@@ -35,6 +35,7 @@ EVERY_TOPIC: dict[str, Any] = TINY | {
     "certification": {"examples": 1},
     "shortcuts": {"examples": 8},
     "other_threats": {"examples": 8},
+    "self_test": {"enabled": True},
 }
 MEASURED = {
     *("accuracy", "agreement", "attack-controls", "attribution-quality", "certification", "corruption", "drift"),
