@@ -112,6 +112,14 @@ def test_too_few_calibration_images_put_every_class_in_every_set() -> None:
     assert threshold == np.inf and conformal_sets(scores, threshold).all() and coverage_band(5, 9, 0.1) == (1, 1)
 
 
+@pytest.mark.parametrize("percent", [1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 70, 90])
+def test_the_rank_of_the_threshold_hangs_on_no_rounding(percent: int) -> None:
+    """Of 99 scores 100 - percent exactly; crepes takes one more where 1 - confidence rounds down."""
+    scores = np.arange(1.0, 100.0)[:, None]
+    assert conformal_threshold(scores, np.zeros(99, np.int64), percent / 100) == 100 - percent
+    assert conformal_threshold(scores, np.zeros(99, np.int64), 1 - (1 - percent / 100)) == 100 - percent
+
+
 class Given:
     """What MAPIE takes for a fitted classifier: the rows of a table of probabilities."""
 
