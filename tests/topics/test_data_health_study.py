@@ -175,9 +175,10 @@ def judged_by_the_model(count: int, wrong: int, shifted: int = 0) -> tuple[RunRe
     data = dataset(None, (images, noisy))
     order = balanced_order(data.test, 0)
     draw = np.random.default_rng(0)
+    margins = draw.uniform(3, 12, (count, 1)) if shifted else 6
     answered = labels.copy()
     answered[count - shifted :] = (answered[count - shifted :] + 1) % 4
-    logits = (6 * np.eye(4)[answered] + draw.normal(0, 1, (count, 4))).astype(np.float32)[order]
+    logits = (margins * np.eye(4)[answered] + draw.normal(0, 1, (count, 4))).astype(np.float32)[order]
     parts = {
         f"clean {start}": Evidence(
             Cell("accuracy", "clean"), "measured", arrays={"logits": logits[start : start + 100]}
@@ -234,7 +235,7 @@ def training_verdict(wrong: Proportion, agreement: float) -> str:
 def test_a_model_that_is_mostly_wrong_convicts_no_label() -> None:
     """It is as sure as in the other tests, of a class beside the right one: no label is wrong, the model is."""
     results, facts = judged_by_the_model(1000, 0, shifted=550)
-    assert facts.agreement == pytest.approx(0.45)
+    assert facts.agreement == pytest.approx(0.45, abs=0.005)
     assert 0.03 < facts.wrong.low < facts.wrong.high < 0.59, "the channel alone takes the model's word"
     assert not facts.issues
     finding = finding_of(results, "label-errors")

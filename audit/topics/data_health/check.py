@@ -139,8 +139,8 @@ def _doubt(share: Interval, agreement: float | None, split: str, *, told: bool) 
     if split == "train":
         remedy = note(
             "health_labels_stronger",
-            "To judge these labels, train a net by cross-validation and look at the images where it is surest of another"
-            " class.",
+            "To judge these labels, train a net by cross-validation and look at images where it is surest of another "
+            "class.",
         )
     if agreement is None:
         return note(
