@@ -22,6 +22,7 @@ from audit.metrics.image_attributes import attribute_names, image_attributes
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Task
 from audit.results.run_results import RunResults
+from audit.results.stopping import share_of_entries
 from audit.topics.slices.study import slices
 
 COUNT, DARK = 1000, 2
@@ -97,6 +98,39 @@ def test_attacked_images_are_searched_by_the_evidence_that_is_there(cnn_model: M
     assert {row.outcome for row in rows} == {"clean", "robust"}
     (by_class,) = [row for row in rows if row.outcome == "robust"]
     assert by_class.group_max - by_class.group_min == pytest.approx(by_class.difference.estimate)
+
+
+@pytest.mark.parametrize("steps_done", [1, 2])
+def test_robust_accuracy_by_group_has_the_intervals_of_a_study_that_may_stop_early(
+    cnn_model: ModelUnderTest, darkened: Batch, steps_done: int
+) -> None:
+    robust = right(darkened, 0.1, 0.8)
+    clean = described(cnn_model, darkened, np.ones(COUNT))
+    threat = {"norm": "linf", "eps": 0.1}
+    steps = [
+        entry("robustness", "standard", {"robust": robust[at : at + 200]}, start=at, method="quick", threat=threat)
+        for at in (0, 200)
+    ]
+    whole = results_of(*((task, clean.evidence[task.cell.key]) for task in clean.plan.tasks), *steps)
+    missing = {task.cell.key for task, _ in steps[steps_done:]}
+    results = replace(
+        whole,
+        plan=replace(whole.plan, stop="decides"),
+        evidence={key: evidence for key, evidence in whole.evidence.items() if key not in missing},
+    )
+    attacked = [result for result in results.entries("robustness") if result.task.cell.key not in missing]
+    taken = robust[: 200 * steps_done]
+    headline = share_of_entries(results, attacked, taken)
+    assert headline.method == "confidence sequence 95%"
+    (row,) = [row for row in built_rows("groups", results) if row.outcome == "robust" and row.column != "site"]
+    assert (row.overall.low, row.overall.high, row.overall.n) == (headline.low, headline.high, headline.n)
+    labels = darkened.labels.numpy()[: len(taken)]
+    for number, group in enumerate(row.by_group):
+        expected = share_of_entries(results, attacked, taken[labels == number])
+        assert (group.share.low, group.share.high) == (expected.low, expected.high)
+        assert group.share.method == "confidence sequence 95%"
+    (clean_row,) = [row for row in built_rows("groups", results) if row.outcome == "clean"]
+    assert clean_row.overall.method == "Wilson 95%"
 
 
 def finding_of_quietly(results: RunResults, check: str) -> dict[str, Any]:

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from audit.core.evidence import Array
-from audit.core.statistics import Interval, clopper_pearson, share_of
+from audit.core.looks import Look, share_at
+from audit.core.statistics import Interval, clopper_pearson
 from audit.data.health.label_noise import can_tell
 from audit.document.images import picture
 from audit.document.model import DocumentModel, Picture, Proportion, proportion
 from audit.document.section import Rows, SectionContext
 from audit.results.queries import PerExample, clean_correct, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults
+from audit.results.stopping import look_at
 from audit.topics.data_health.facts import HealthFacts, IssueFacts, KindFacts, LabelFacts, PartFacts
 from audit.topics.data_health.issues import health_of, issues_of, labels_of
 
@@ -124,14 +126,14 @@ def leak_row(results: RunResults, role: str, leaked: Array, facts: HealthFacts) 
     """
     clean = clean_correct(results, role) if results.labelled else PerExample(np.zeros(0, np.int64), np.zeros(0))
     groups = [entries for _, entries in group_by_condition(only_measured(results.entries("robustness", role=role)))]
-    robust = per_example(groups[0] if groups else (), "robust")
+    robust, look = per_example(groups[0] if groups else (), "robust"), look_at(results, "robustness", role)
     return LeakRow(
         role=role,
         leaked=proportion(leaked_share(facts)),
         clean=_share(clean.values),
         clean_without=_share(clean.values[~np.isin(clean.positions, leaked)]),
-        robust=_share(robust.values),
-        robust_without=_share(robust.values[~np.isin(robust.positions, leaked)]),
+        robust=_share(robust.values, look),
+        robust_without=_share(robust.values[~np.isin(robust.positions, leaked)], look),
     )
 
 
@@ -144,8 +146,8 @@ def leaked_share(facts: HealthFacts) -> Interval:
     return clopper_pearson(facts.leaked, next(part.images for part in facts.parts if part.split == "test"))
 
 
-def _share(values: Array) -> Proportion | None:
-    return proportion(share_of(values)) if len(values) else None
+def _share(values: Array, look: Look = "only") -> Proportion | None:
+    return proportion(share_at(look, values)) if len(values) else None
 
 
 def _issues(results: RunResults, *, pictures: bool) -> Iterator[DataIssueRow]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.evidence import Array
+from audit.core.looks import Look
 from audit.metrics.slice_candidates import CLUSTER, slice_candidates
 from audit.metrics.weak_slices import TestedSlice, weak_slices
 from audit.results.queries import PerExample, clean_correct, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults, TaskResult
+from audit.results.stopping import look_at
 from audit.topics.slices.facts import ATTRIBUTES, CLUSTERS, COLUMN, SlicesFacts
 
 OF_DATA = "data:"
@@ -38,6 +40,7 @@ class DescribedImages:
         classes: Names of the classes.
         outcomes: By outcome, yes or no for the images it was measured on.
         pictures: By position in the audit order, uint8 (C, h, w), of some of them.
+        looks: By outcome, when the images it was measured on were looked at; of one that is missing, once.
     """
 
     entries: tuple[TaskResult, ...]
@@ -46,6 +49,7 @@ class DescribedImages:
     classes: tuple[str, ...]
     outcomes: Mapping[SliceOutcome, PerExample]
     pictures: Mapping[int, Array]
+    looks: Mapping[SliceOutcome, Look] = field(default_factory=dict)
 
 
 def described_images(results: RunResults, role: str) -> DescribedImages | None:
@@ -74,6 +78,7 @@ def described_images(results: RunResults, role: str) -> DescribedImages | None:
         entries[0].evidence.facts_as(SlicesFacts).classes,
         {name: values.at(within) for name, values in outcomes.items() if values.values.size},  # type: ignore[misc]
         {int(position): image for entry in entries for position, image in _pictures(entry)},
+        {outcome: look_at(results, STUDIES[outcome], role) for outcome in SLICE_OUTCOMES},
     )
 
 

@@ -34,7 +34,7 @@ def groups_of(described: DescribedImages, outcome: SliceOutcome) -> Iterator[tup
         groups = as_groups(values)
         groups = _fifths(values) if groups is None else groups
         of = groups[measured.positions]
-        rates = group_rates(measured.values[of != ""] > 0, of[of != ""])
+        rates = group_rates(measured.values[of != ""] > 0, of[of != ""], described.looks.get(outcome, "only"))
         if rates is not None and len(rates.by_group) <= MOST_GROUPS_SHOWN:
             yield name, rates
 
