@@ -34,7 +34,7 @@ class GroupRates:
     The intervals of the difference and the ratio follow from intervals that hold for all groups together, as the groups
     at both ends were chosen by what was seen: of G groups each has a Clopper-Pearson interval of error 0.05 / G. Of two
     groups there is nothing to choose, and the difference has Newcombe's interval, which is narrower. Where a study
-    may stop early, the error is split between its early looks and the last as in `audit.core.looks`, and at an early one
+    may stop early, the error is split between early looks and the last as in `audit.core.looks`, and at an early one
     each group has a confidence sequence instead.
     """
 
