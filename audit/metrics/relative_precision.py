@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,25 @@ _RESAMPLED = 200
 """Bootstrap samples: each asks every condition for its mAP."""
 
 
+@dataclass(frozen=True)
+class ChangedPrecision:
+    """What changes leave of a detector's mAP; 95% intervals over the images.
+
+    Attributes:
+        share: The mean mAP under the changes as a share of the clean one; it may exceed 1.
+        mean: That mean mAP itself, in [0, 1].
+    """
+
+    share: Interval
+    mean: Interval
+
+
 def relative_precision(
     clean: BoxMatches, changed: Sequence[BoxMatches], *, seed: int = 0, resamples: int = _RESAMPLED
-) -> Interval | None:
+) -> ChangedPrecision | None:
     """The mean mAP under changes as a share of the clean one (rPC of Michaelis et al. 2019, arXiv:1907.07484).
 
-    The interval is the basic bootstrap over images, which are drawn together for all conditions. It may exceed 1.
+    The interval is the basic bootstrap over images, which are drawn together for all conditions.
 
     Args:
         clean: Matches in N images as they are.
@@ -35,13 +49,16 @@ def relative_precision(
     if not changed or not np.nan_to_num(resampled_precision(clean, once)[0]) > 0:
         return None
     drawn = resampled_counts(clean.images, seed, resamples)
-    estimate = _share(clean, changed, once)[0]
-    samples = _share(clean, changed, drawn)
-    return basic_bootstrap(np.asarray(estimate), samples, clean.images, most=np.inf)
+    estimates, samples = (_share_and_mean(clean, changed, counts) for counts in (once, drawn))
+    return ChangedPrecision(
+        basic_bootstrap(np.asarray(estimates[0][0]), samples[0], clean.images, most=np.inf),
+        basic_bootstrap(np.asarray(estimates[1][0]), samples[1], clean.images),
+    )
 
 
-def _share(clean: BoxMatches, changed: Sequence[BoxMatches], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+def _share_and_mean(
+    clean: BoxMatches, changed: Sequence[BoxMatches], drawn: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     whole = resampled_precision(clean, drawn)
     left = np.mean([resampled_precision(matches, drawn) for matches in changed], axis=0)
-    share: NDArray[np.float64] = np.where(whole > 0, left / np.where(whole > 0, whole, 1.0), np.nan)
-    return share
+    return np.where(whole > 0, left / np.where(whole > 0, whole, 1.0), np.nan), left

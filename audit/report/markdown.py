@@ -88,6 +88,7 @@ def _environment() -> Environment:
         "percent": lambda value: f"{value:.1%}",
         "number": lambda value: f"{value:,}",
         "share": _share,
+        "share_of": _share_of,
         "threat": lambda eps, norm: format_threat(norm, eps),
     }
     return environment
@@ -105,6 +106,13 @@ def escaped(text: object) -> str:
 
 def _share(share: Proportion | None) -> str:
     return "–" if share is None else f"{share.estimate:.1%} ({100 * share.low:.1f}–{100 * share.high:.1f}%)"
+
+
+def _share_of(share: Proportion | None, bare: float | None = None) -> str:
+    """With the number of images; of a document without the interval the bare figure."""
+    if share is None:
+        return "–" if bare is None else f"{bare:.1%}"
+    return f"{_share(share)}, n = {share.n:,}"
 
 
 def _single_blank_lines(text: str) -> str:

@@ -17,9 +17,9 @@ from audit.report.standards import ClauseCoverage, coverage
 from audit.report.summary import by_severity, localised_text, top_findings, verdict_sentences
 from audit.report.topic_parts import OnPartFault, SectionView, section_views
 from audit.topics.accuracy.section import AccuracyPart
-from audit.topics.corruptions.section import CorruptionRow
+from audit.topics.corruptions.section import CorruptedAccuracyRow, CorruptionRow
 from audit.topics.detection_accuracy.section import DetectionPart
-from audit.topics.detection_corruptions.section import DetectionCorruptionRow
+from audit.topics.detection_corruptions.section import DetectionCorruptionRow, RelativePrecisionRow
 from audit.topics.explanations.section import ExplanationPart
 from audit.topics.robustness.section import RobustnessPart
 
@@ -81,7 +81,9 @@ class ScorecardRow:
         robust: The same under attack at the eps of the verdict.
         threat: That threat model in words; empty where robustness was not measured.
         calibration: Expected calibration error, in [0, 1]; of a detector that of its scores.
+        calibration_interval: The same with its interval; None where the document has none.
         corrupted: Mean accuracy or mAP over corruptions and severities, in [0, 1].
+        corrupted_interval: The same with its interval; None where the document has none.
         passed: Number of findings that passed or inform.
         total: Number of findings.
     """
@@ -91,7 +93,9 @@ class ScorecardRow:
     robust: Proportion | None
     threat: str
     calibration: float | None
+    calibration_interval: Proportion | None
     corrupted: float | None
+    corrupted_interval: Proportion | None
     passed: int
     total: int
 
@@ -212,7 +216,9 @@ def _scorecard_row(role: str, document: AuditDocument) -> ScorecardRow:
         robust=_headline(robust) if robust else None,
         threat=format_threat(robust.norm, robust.eps) if robust else "",
         calibration=accuracy.calibration_error if accuracy else None,
+        calibration_interval=_calibration_interval(findings),
         corrupted=sum(corrupted) / len(corrupted) if corrupted else None,
+        corrupted_interval=next((r.accuracy for r in document.rows(CorruptedAccuracyRow) if r.role == role), None),
         passed=sum(f.verdict in ("pass", "informative") for f in findings),
         total=len(findings),
     )
@@ -232,10 +238,21 @@ def _detector_row(detector: DetectionPart, document: AuditDocument, findings: Se
         robust=_headline(attacked) if attacked else None,
         threat=format_threat(attacked.norm, attacked.eps) if attacked else "",
         calibration=detector.calibration_error.estimate if detector.calibration_error else None,
+        calibration_interval=detector.calibration_error,
         corrupted=sum(worn) / len(worn) if worn else None,
+        corrupted_interval=next((r.mean for r in document.rows(RelativePrecisionRow) if r.role == detector.role), None),
         passed=sum(f.verdict in ("pass", "informative") for f in findings),
         total=len(findings),
     )
+
+
+def _calibration_interval(findings: Sequence[Finding]) -> Proportion | None:
+    """The interval that the check of calibration read; None in a run without that check."""
+    for finding in findings:
+        if finding.check == "calibration" and finding.estimate is not None and finding.interval is not None:
+            low, high = finding.interval
+            return Proportion(estimate=finding.estimate, low=low, high=high, n=finding.n, method="basic bootstrap 95%")
+    return None
 
 
 def _headline(row: Any) -> Proportion:

@@ -18,7 +18,11 @@ from audit.topics.detection_corruptions.measured import PrecisionLeft
 def test_a_share_of_next_to_nothing_is_not_judged(
     clean: float, images: int, verdict: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = PrecisionLeft(Interval(1.05, 0.98, 1.1, images, "basic bootstrap 95%"), clean)
+    left = PrecisionLeft(
+        Interval(1.05, 0.98, 1.1, images, "basic bootstrap 95%"),
+        clean,
+        Interval(clean, clean, clean, images, "basic bootstrap 95%"),
+    )
     monkeypatch.setattr(check, "precision_left", lambda results, role: left)
     results = RunResults(AuditPlan(()), {})
     judged = check.detection_corruption(results, "standard", load_config())

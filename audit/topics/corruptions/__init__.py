@@ -1,7 +1,7 @@
 """Accuracy on images corrupted by noise, blur, weather or compression."""
 
 from audit.core.topic import Topic
-from audit.topics.corruptions.section import CorruptionRow
+from audit.topics.corruptions.section import CorruptedAccuracyRow, CorruptionRow
 
 TOPIC = Topic(
     name="corruptions",
@@ -16,5 +16,5 @@ TOPIC = Topic(
     minimum={"corruptions.examples": 20},
     sequential=("corruption",),
     stopping_reads={"corruption": ("accuracy",)},
-    document={"corruptions": CorruptionRow},
+    document={"corruptions": CorruptionRow, "corrupted_accuracy": CorruptedAccuracyRow},
 )

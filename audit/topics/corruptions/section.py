@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from audit.document.model import Cost, DocumentModel, Proportion, cost_of, proportion
 from audit.document.section import Rows, SectionContext
 from audit.results.queries import (
+    corruption_correct,
     group_by_condition,
     only_measured,
     per_example,
 )
 from audit.results.run_results import RunResults
-from audit.results.stopping import share_of_entries
+from audit.results.stopping import mean_of_entries, share_of_entries
 
 
 class CorruptionRow(DocumentModel):
@@ -31,14 +34,41 @@ class CorruptionRow(DocumentModel):
     cost: Cost
 
 
+class CorruptedAccuracyRow(DocumentModel):
+    """Accuracy of one model under corruption, over all corruptions and severities.
+
+    Attributes:
+        role: Role of the model.
+        accuracy: Mean over images of the share of corruptions and severities under which each is classified right.
+    """
+
+    role: str
+    accuracy: Proportion
+
+
 def build(results: RunResults, context: SectionContext) -> Rows:
-    """Accuracy of each model by corruption and severity.
+    """Accuracy of each model by corruption and severity, and over all of them.
 
     Args:
         results: The run.
         context: What the rows need besides the evidence.
     """
-    return {"corruptions": [row for role in context.roles for row in _corruptions(results, role)]}
+    return {
+        "corruptions": [row for role in context.roles for row in _corruptions(results, role)],
+        "corrupted_accuracy": [row for role in context.roles for row in _over_all(results, role)],
+    }
+
+
+def _over_all(results: RunResults, role: str) -> Iterator[CorruptedAccuracyRow]:
+    """One row; none where no image was corrupted in every way."""
+    corrupted = corruption_correct(results, role)
+    if not corrupted.values.size:
+        return
+    entries = results.entries("corruption", role=role)
+    yield CorruptedAccuracyRow(
+        role=role,
+        accuracy=proportion(mean_of_entries(results, entries, corrupted.values, (0.0, 1.0))),
+    )
 
 
 def _corruptions(results: RunResults, role: str) -> list[CorruptionRow]:

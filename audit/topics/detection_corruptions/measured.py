@@ -60,10 +60,12 @@ class PrecisionLeft:
     Attributes:
         share: The mean mAP under corruptions over the clean one, on the same images.
         clean: The clean mAP of these images.
+        mean: The mean mAP under corruptions itself.
     """
 
     share: Interval
     clean: float
+    mean: Interval
 
 
 def precision_left(results: RunResults, role: str) -> PrecisionLeft | None:
@@ -91,8 +93,8 @@ def _left(clean: CellBoxes, conditions: tuple[CellBoxes, ...]) -> PrecisionLeft 
     classes = max(classes_in(some.objects, some.found) for some in (clean, *conditions))
     before = match_boxes(clean.objects.first(images), clean.found.first(images), classes, ("all",))
     changed = [match_boxes(some.objects, some.found, classes, ("all",)) for some in conditions]
-    share = relative_precision(before, changed)
-    return None if share is None else PrecisionLeft(share, mean_precision(before))
+    left = relative_precision(before, changed)
+    return None if left is None else PrecisionLeft(left.share, mean_precision(before), left.mean)
 
 
 @lru_cache(maxsize=256)

@@ -37,10 +37,12 @@ class RelativePrecisionRow(DocumentModel):
     Attributes:
         role: Role of the detector.
         left: Mean mAP under corruptions as a share of the clean one.
+        mean: That mean mAP itself; None in runs that did not store it.
     """
 
     role: str
     left: Proportion
+    mean: Proportion | None = None
 
 
 def build(results: RunResults, context: SectionContext) -> Rows:
@@ -54,7 +56,9 @@ def build(results: RunResults, context: SectionContext) -> Rows:
     return {
         "detection_corruptions": [row for role in context.roles for row in _rows(results, role)],
         "relative_precision": [
-            RelativePrecisionRow(role=role, left=proportion(some.share)) for role, some in left.items() if some
+            RelativePrecisionRow(role=role, left=proportion(some.share), mean=proportion(some.mean))
+            for role, some in left.items()
+            if some
         ],
     }
 
