@@ -17,8 +17,10 @@ from audit.metrics.average_precision import (
     paired_difference_of_map,
     precision_by_class,
     resampled_counts,
+    resampled_precision,
 )
 from audit.metrics.box_matching import _dataset, match_boxes
+from audit.metrics.relative_precision import relative_precision
 from tests.random_detections import random_detections, random_objects, repeated, the_truth
 
 pytest.importorskip("pycocotools")
@@ -160,3 +162,19 @@ def test_what_does_not_fit_is_refused() -> None:
         match_boxes(objects, PackedDetections(**repeated(the_truth(objects), np.arange(4))), CLASSES)
     with pytest.raises(UsageError, match="the classes are 0 to 1"):
         match_boxes(objects, the_truth(objects), 2)
+
+
+def test_precision_under_changes_is_the_mean_of_theirs_with_an_interval_of_its_own() -> None:
+    rng = np.random.default_rng(3)
+    objects = random_objects(rng, 40, CLASSES)
+    clean = match_boxes(objects, the_truth(objects), CLASSES)
+    changed = [match_boxes(objects, random_detections(rng, objects, CLASSES), CLASSES) for _ in range(3)]
+    left = relative_precision(clean, changed)
+    each = [average_precision(matches, resamples=2) for matches in changed]
+    assert left is not None
+    expected = np.mean([some.mean.estimate for some in each if some is not None])
+    assert left.mean.estimate == pytest.approx(expected) and left.mean.n == 40
+    assert (left.share.low, left.share.high) == pytest.approx((left.mean.low, left.mean.high), abs=0.02)  # clean: 1
+    samples = np.mean([resampled_precision(matches, resampled_counts(40, 0, 200)) for matches in changed], axis=0)
+    low, high = np.quantile(samples, [0.025, 0.975])
+    assert (left.mean.low, left.mean.high) == pytest.approx((2 * expected - high, 2 * expected - low), abs=0.01)
