@@ -27,6 +27,7 @@ from audit.models.formats.safetensors_file import with_metadata
 from audit.models.load_state import load_state
 from audit.models.module_copy import copy_module
 from audit.models.under_test import ModelUnderTest, require_wrapped
+from audit.runs.checkpoint_metadata import numbered_header
 from audit.storage.store import write_atomically
 from audit.training.defaults import suited_hardening, suited_training
 from audit.training.fit import fit
@@ -69,6 +70,7 @@ class TrainedModel:
             "input_shape": json.dumps(model.input_shape),
             "mean": json.dumps(model.mean),
             "std": json.dumps(model.std),
+            **numbered_header(model.classes),
         }
         weights = {name: tensor.cpu().clone().contiguous() for name, tensor in model.net.state_dict().items()}
         write_atomically(Path(path), with_metadata(save(weights), header))

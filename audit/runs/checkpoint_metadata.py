@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def align_labels(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Data
         DataError: Nothing names the classes of single images.
     """
     name, outputs = basename(model.weights or ""), output_names(data, model)
-    if is_folder(model.weights) or len(dataset.classes) < 2 or knows_all(dataset.classes, outputs):
+    known = knows_all(dataset.classes, outputs) or _are_other_numbers(dataset.classes, outputs, model)
+    if is_folder(model.weights) or len(dataset.classes) < 2 or known:
         dataset = align_to_model(dataset, outputs, name)
     if len(dataset.classes) >= 2:
         return dataset
@@ -105,6 +107,29 @@ def align_labels(dataset: Dataset, data: DataConfig, model: ModelConfig) -> Data
         f"{dataset.name} names no classes, and the model's outputs have no names: list them in the "
         "model's order in a file and give it with --labels-map."
     )
+
+
+def _are_other_numbers(classes: Sequence[str], outputs: Sequence[str], model: ModelConfig) -> bool:
+    """Whether the outputs are called 0, 1, 2, ... after data of such classes, as digits are, and these are others.
+
+    Numbers that stand for no names (`numbered_header`) say nothing of the data, nor do classes that end in them.
+    """
+    if list(outputs) != list(map(str, range(len(classes)))) or _NUMBERED in read_metadata(model.weights):
+        return False
+    counted = all((end := re.search(r"[0-9]+$", name)) and int(end[0]) == at for at, name in enumerate(classes))
+    return not counted and not set(outputs) & set(classes)
+
+
+def numbered_header(classes: Sequence[str]) -> dict[str, str]:
+    """What a header says of outputs that were counted, as by `audit.train(classes=10)`, and not named by data.
+
+    Args:
+        classes: The names of the outputs.
+
+    Returns:
+        An entry for names that are 0, 1, 2, ...; none for others.
+    """
+    return {_NUMBERED: "true"} if list(classes) == list(map(str, range(len(classes)))) else {}
 
 
 def output_names(data: DataConfig, model: ModelConfig) -> tuple[str, ...]:
@@ -121,6 +146,7 @@ def output_names(data: DataConfig, model: ModelConfig) -> tuple[str, ...]:
     return tuple(json.loads(read_metadata(model.weights).get("classes", "[]")))
 
 
+_NUMBERED = "numbered"
 _TURNS = ("rotate", "flip")
 _PREPARATION = ("crop", *_TURNS, "interpolation", "transparency", "pixel_range")
 """Keys of [data] that a checkpoint written here carries: how the pictures it was audited on were prepared."""

@@ -158,8 +158,8 @@ def _data(setup: RunSetup, batch: Batch) -> Iterator[Diagnostic]:
     shape = "x".join(map(str, dataset.shape))
     yield Diagnostic("data", f"{dataset.name}: {len(dataset.test)} test images of {shape}", True)
     for note in dataset.notes:
-        yield Diagnostic("data", str(note), None)
-    if dataset.has_objects:
+        yield Diagnostic("classes" if note.key == "data_names_differ" else "data", str(note), None)
+    if dataset.has_objects or any(note.key == "data_names_differ" for note in dataset.notes):
         return
     present = len(np.unique(dataset.test.labels))
     total = len(dataset.classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
+from typer.testing import CliRunner
 
+from audit.cli.app import app
 from audit.config import load_config
 from audit.core.errors import DataError, ModelError, UsageError
 from audit.models.architecture import build
+from audit.models.formats.safetensors_file import with_metadata
+from audit.runs.checkpoint_metadata import read_metadata
 from audit.runs.run_setup import RunSetup
 from audit.runs.setup import set_up
 
@@ -159,3 +165,54 @@ def test_a_header_puts_folders_that_lack_a_class_in_its_order(tmp_path: Path) ->
     grey(tmp_path / "photos" / "fox" / "0.png", 3)
     with pytest.raises((DataError, ModelError), match="was trained on the classes dog, owl, cat"):
         ready(f"folder:{tmp_path / 'photos'}", {"weights": str(tmp_path / "net.safetensors")})
+
+
+def two_outputs(path: Path, names: Sequence[str], **header: str) -> dict[str, Any]:
+    """Weights whose header says which classes they were trained on."""
+    state = build("cnn-28", classes=2, input_shape=(1, 12, 12), seed=0).state_dict()
+    said = {"architecture": "cnn-28", "classes": json.dumps(names), "input_shape": "[1, 12, 12]", "mean": "[0.3]"}
+    path.write_bytes(with_metadata(save(state), {**said, "std": "[0.2]", **header}))
+    return {"weights": str(path)}
+
+
+@pytest.mark.parametrize(
+    ("folders", "header", "differs"),
+    [
+        (("boot", "coat"), {}, True),
+        (("boot", "coat"), {"numbered": "true"}, False),  # `audit.train(classes=2)`: numbers that are no names
+        (("0", "1"), {}, False),
+        (("digit 0", "digit 1"), {}, False),
+        (("1", "zero"), {}, False),  # one in common: no other data
+    ],
+)
+def test_classes_called_by_digits_are_compared_with_those_of_the_data(
+    tmp_path: Path, folders: tuple[str, str], header: dict[str, str], differs: bool
+) -> None:
+    for name in folders:
+        for i in range(3):
+            grey(tmp_path / "photos" / name / f"{i}.png", i)
+    weights = two_outputs(tmp_path / "net.safetensors", ["0", "1"], **header)
+    setup = ready(f"folder:{tmp_path / 'photos'}", weights)
+    sentence = (
+        f"net.safetensors calls its outputs 0, 1, ... and the data its classes {', '.join(folders)}, ...: they are"
+    )
+    assert (sentence in said(setup)) == differs
+    assert setup.dataset.classes == (("0", "1") if folders == ("0", "1") else folders)
+    ended = CliRunner().invoke(
+        app,
+        ["doctor", "--model", weights["weights"], "--data", f"folder:{tmp_path / 'photos'}", "--grayscale", "--json"],
+    )
+    rows = [row for row in json.loads(ended.stdout)["examined"] if row["what"] == "classes"]
+    assert len(rows) == 1 and rows[0]["fine"] is (None if differs else True)
+    assert ("calls its outputs 0, 1" in rows[0]["found"]) == differs
+
+
+def test_weights_of_counted_classes_say_so(tmp_path: Path) -> None:
+    from audit.api.training import train
+
+    images = torch.rand(4, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    for classes, numbered in ((2, True), (("boot", "coat"), False)):
+        train(
+            images, torch.arange(4) % 2, classes=classes, architecture="cnn-28", epochs=1, batch_size=2, device="cpu"
+        ).save(tmp_path / "net.safetensors")
+        assert ("numbered" in read_metadata(str(tmp_path / "net.safetensors"))) == numbered
