@@ -197,3 +197,15 @@ def test_attributes_are_those_of_images_drawn_for_them() -> None:
     assert masked["object_size"].tolist() == pytest.approx([0.25] * 4) and masked["object_row"][0] == pytest.approx(
         0.75
     )
+
+
+def test_whoever_attacked_too_few_images_is_told_of_the_rule_that_stopped(
+    cnn_model: ModelUnderTest, darkened: Batch
+) -> None:
+    """A run under `--stop decides` ends at 64 of 1,000 images, and a larger `robustness.examples` changes nothing."""
+    clean = described(cnn_model, darkened, np.ones(COUNT))
+    threat = {"norm": "linf", "eps": 0.1}
+    attacked = entry("robustness", "standard", {"robust": np.ones(64)}, method="quick", threat=threat)
+    entries = [(task, clean.evidence[task.cell.key]) for task in clean.plan.tasks]
+    found = finding_of_quietly(results_of(*entries, attacked), "weak-slices-robust")
+    assert found["verdict"] == "informative" and "`--stop all` attacks as many" in found["advice"]
