@@ -13,6 +13,7 @@ from bare_context import bare_context
 from made_entries import entry, results_of
 from made_run import built_rows, finding_of
 
+from audit.config import load_config
 from audit.core.cell import Cell
 from audit.core.evidence import Array, Evidence
 from audit.core.types import Batch
@@ -21,6 +22,7 @@ from audit.explanation.features import features_and_logits, head_layer, penultim
 from audit.metrics.image_attributes import attribute_names, image_attributes
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Task
+from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults
 from audit.topics.slices.study import slices
 
@@ -75,6 +77,23 @@ def test_a_darkened_class_is_found_described_by_brightness_and_shown(
     assert "亮度" in load_locale("zh").note(first.slice)
 
 
+def test_a_class_that_is_surely_missed_is_named_and_one_that_may_not_be_is_not(
+    cnn_model: ModelUnderTest, darkened: Batch
+) -> None:
+    found = finding_of(described(cnn_model, darkened, right(darkened, 0.15, 0.95)), "missed-class")
+    of_class = darkened.labels.numpy() == DARK
+    share = right(darkened, 0.15, 0.95)[of_class].mean()
+    assert found.verdict == "warn" and found.estimate == pytest.approx(share) and found.n == of_class.sum()
+    assert found.interval is not None and found.interval[1] < 0.5
+    name = cnn_model.classes[DARK]
+    assert f"images of {name}" in found.title and f"{name} ({round(share * found.n)} of {found.n} found)" in (
+        found.explanation
+    )
+    for at_least in (0.5, 0.95):
+        results = described(cnn_model, darkened, right(darkened, at_least, 0.95))
+        assert all(f.check != "missed-class" for f in run_checks(results, load_config()))
+
+
 def test_answers_that_are_wrong_anywhere_find_no_slice(cnn_model: ModelUnderTest, darkened: Batch) -> None:
     found = finding_of(described(cnn_model, darkened, right(darkened, 0.9, 0.9)), "weak-slices-clean")
     assert found.verdict == "pass" and found.n == COUNT
@@ -101,7 +120,6 @@ def test_attacked_images_are_searched_by_the_evidence_that_is_there(cnn_model: M
 
 def finding_of_quietly(results: RunResults, check: str) -> dict[str, Any]:
     """A check's own finding, where the made-up evidence is not enough for the other checks of its study."""
-    from audit.config import load_config
     from audit.core.registry import find
     from audit.results.run_checks import to_finding
 
@@ -115,9 +133,6 @@ def test_groups_of_a_column_that_differ_fail(cnn_model: ModelUnderTest, darkened
     correct = (np.random.default_rng(4).random(COUNT) < np.where(site == "north", 0.5, 0.95)).astype(float)
     age = np.random.default_rng(5).normal(50, 10, COUNT)
     results = described(cnn_model, darkened, correct, {"site": site, "age": age})
-    from audit.config import load_config
-    from audit.results.run_checks import run_checks
-
     gaps = {f.values["column"]: f for f in run_checks(results, load_config()) if f.check == "group-gap"}
     assert gaps["site"].verdict == "fail" and "north" in gaps["site"].title
     assert gaps["age"].verdict == "inconclusive" and gaps["age"].values["groups"] == 5
