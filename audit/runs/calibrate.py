@@ -34,6 +34,8 @@ TEMPERATURE = "temperature"
 FEWEST_LABELLED = 100
 """Least labelled images: one half to fit on, the other to judge on."""
 _CLOSE = 1e-4
+_ONE = 1e-3
+"""How near to 1 a temperature changes nothing to speak of, as that of a checkpoint that was calibrated before."""
 _STRIDE = 512
 
 
@@ -71,7 +73,7 @@ class Calibrated:
         few images is biased upwards.
         """
         change = self.likelihood_change
-        if change.estimate < 0:
+        if change.estimate < 0 or abs(self.temperature - 1) < _ONE:
             return ()
         return (
             f"The temperature did not help: on the {change.n} images that it was judged on, the negative "

@@ -85,7 +85,7 @@ def test_what_is_calibrated_stays_as_it_is(checkpoint: Path, tmp_path: Path) -> 
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     once = calibrate_checkpoint(config_of(checkpoint, architecture="cnn-28"), first)
     again = calibrate_checkpoint(config_of(first), second)
-    assert again.temperature == pytest.approx(1.0, abs=1e-3)
+    assert again.temperature == pytest.approx(1.0, abs=1e-3) and again.notes == ()
     assert float(json.loads(read_metadata(str(second))["temperature"])) == pytest.approx(once.temperature, rel=1e-3)
     twice = tmp_path / "same.safetensors"
     calibrate_checkpoint(config_of(checkpoint, architecture="cnn-28"), twice)
