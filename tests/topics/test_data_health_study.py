@@ -23,6 +23,7 @@ from audit.core.evidence import Evidence
 from audit.data.arrays import array_split
 from audit.data.dataset import Dataset
 from audit.data.sampling import balanced_order
+from audit.document.model import Proportion
 from audit.execution.context import Context
 from audit.planning.plan import Slice, Task
 from audit.results.run_results import RunResults
@@ -160,23 +161,27 @@ def test_a_leak_fails_and_says_what_the_accuracy_is_without_it() -> None:
 def test_flipped_training_labels_are_named() -> None:
     train, labels = drawn(800, 1)
     noisy = labels.copy()
-    noisy[:40] = (noisy[:40] + 1) % 4
+    noisy[:80] = (noisy[:80] + 1) % 4
     evidence, facts = survey(dataset((train, noisy), drawn(100, 2)))
     named = [issue for issue in facts.issues if issue.issue == "label"]
-    assert len(named) > 25 and {issue.image for issue in named} <= {f"train/{i:05d}" for i in range(40)}
+    assert len(named) > 50 and {issue.image for issue in named} <= {f"train/{i:05d}" for i in range(80)}
     assert all(issue.partner_label == CLASSES[labels[int(issue.image[-5:])]] for issue in named)
     assert finding_of(results_with(evidence), "label-errors").verdict == "warn"
 
 
-def judged_by_the_model(count: int, wrong: int) -> tuple[RunResults, LabelFacts]:
-    """Labels of `count` images, the first `wrong` mistaken, seen by a model that is sure of the right ones."""
+def judged_by_the_model(count: int, wrong: int, shifted: int = 0) -> tuple[RunResults, LabelFacts]:
+    """Labels of `count` images, the first `wrong` mistaken, seen by a model that is sure of the right ones, but for the
+    last `shifted` images, where it is sure of the next class."""
     images, labels = drawn(count, 2)
     noisy = labels.copy()
     noisy[:wrong] = (noisy[:wrong] + 1) % 4
     data = dataset(None, (images, noisy))
     order = balanced_order(data.test, 0)
     draw = np.random.default_rng(0)
-    logits = (6 * np.eye(4)[labels] + draw.normal(0, 1, (count, 4))).astype(np.float32)[order]
+    margins = draw.uniform(3, 12, (count, 1)) if shifted else 6
+    answered = labels.copy()
+    answered[count - shifted :] = (answered[count - shifted :] + 1) % 4
+    logits = (margins * np.eye(4)[answered] + draw.normal(0, 1, (count, 4))).astype(np.float32)[order]
     parts = {
         f"clean {start}": Evidence(
             Cell("accuracy", "clean"), "measured", arrays={"logits": logits[start : start + 100]}
@@ -201,6 +206,63 @@ def test_wrong_test_labels_are_named_by_the_model() -> None:
 def test_labels_of_few_images_are_not_said_to_hold(count: int, verdict: str) -> None:
     results, _ = judged_by_the_model(count, 0)
     assert finding_of(results, "label-errors").verdict == verdict
+
+
+def test_an_interval_that_contains_the_limit_tells_nothing() -> None:
+    """4 of 100 labels wrong: the estimate is above 3%, the lower bound is not."""
+    results, facts = judged_by_the_model(100, 4)
+    finding = finding_of(results, "label-errors")
+    assert facts.wrong.low < 0.03 < facts.wrong.estimate < facts.wrong.high
+    assert finding.verdict == "inconclusive" and finding.interval == (facts.wrong.low, facts.wrong.high)
+    assert (
+        f"The 95% interval, {facts.wrong.low:.1%} to {facts.wrong.high:.1%}, contains the limit." in finding.explanation
+    )
+    assert "Look at the images named below" in finding.advice
+
+
+def test_training_labels_are_judged_by_the_whole_interval_too() -> None:
+    wrong = Proportion(estimate=0.039, low=0.012, high=0.068, n=2000, method="profile likelihood 95%")
+    assert training_verdict(wrong, 0.8) == "inconclusive"
+    assert training_verdict(wrong.model_copy(update={"low": 0.031}), 0.8) == "warn"
+    assert training_verdict(wrong.model_copy(update={"high": 0.029}), 0.8) == "pass"
+    assert training_verdict(wrong.model_copy(update={"low": 0.031}), 0.49) == "informative"
+
+
+def training_verdict(wrong: Proportion, agreement: float) -> str:
+    evidence, facts = survey(dataset(drawn(100, 3), drawn(20, 2)))
+    part = facts.parts[0].model_copy(update={"wrong": wrong, "agreement": agreement})
+    changed = facts.model_copy(update={"parts": (part, *facts.parts[1:])})
+    return finding_of(results_with(replace(evidence, facts=changed.model_dump())), "label-errors").verdict
+
+
+def test_a_model_that_is_mostly_wrong_convicts_no_label() -> None:
+    """It is as sure as in the other tests, of a class beside the right one: no label is wrong, the model is."""
+    results, facts = judged_by_the_model(1000, 0, shifted=550)
+    assert facts.agreement == pytest.approx(0.45, abs=0.005)
+    assert 0.03 < facts.wrong.low < facts.wrong.high < 0.59, "the channel alone takes the model's word"
+    assert not facts.issues
+    finding = finding_of(results, "label-errors")
+    assert (finding.verdict, finding.interval) == ("inconclusive", None)
+    assert f"agree with {facts.agreement:.1%} of the labels" in finding.explanation
+    assert "why the model is wrong so often" in finding.advice
+
+
+def test_a_model_that_is_mostly_wrong_convicts_no_label_in_a_run_that_did_not_store_its_agreement() -> None:
+    results, facts = judged_by_the_model(200, 0, shifted=200)
+    assert facts.wrong.high > 0.599
+    stored = {
+        key: replace(evidence, facts={k: v for k, v in evidence.facts.items() if k != "agreement"})
+        for key, evidence in results.evidence.items()
+    }
+    finding = finding_of(replace(results, evidence=stored), "label-errors")
+    assert finding.verdict == "inconclusive" and "the largest share it can express" in finding.explanation
+
+
+def test_labels_of_which_two_fifths_are_wrong_are_convicted_by_a_good_model() -> None:
+    results, facts = judged_by_the_model(400, 160)
+    assert facts.wrong.low <= 0.4 <= facts.wrong.high
+    assert facts.agreement is not None and 0.5 < facts.agreement < 0.65
+    assert finding_of(results, "label-errors").verdict == "fail"
 
 
 def test_a_class_of_another_size_warns_and_a_darker_test_part_too() -> None:

@@ -10,6 +10,11 @@ Classes that overlap spread q and need no eta, so that hard images do not count 
 training images, with the scores of `held_out_scores`, 0, 600, 3,000 and 6,000 labels drawn anew are estimated as 0,
 400, 2,510 and 5,360. The off-diagonal sum of the confident joint (Northcutt et al. 2021, arXiv:1911.00068) is 6,974 in
 cleanlab 2.9 for the 3,000. The order of suspicion is theirs, by self-confidence: the posterior falls as q(y|x) rises.
+
+The channel supposes a classifier that is right more often than not: one that is surely wrong cannot be told from wrong
+labels. On 1,000 garments with 0 to 40% of their labels drawn anew, nets that agree with half of the labels or more have
+intervals that hold the truth; below a quarter, on images turned, moved or inverted, they convict right labels (eta of
+0.6, where it ends) or acquit wrong ones (at most 2.8% of 20%). So `can_tell` asks for half.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from audit.core.statistics import Interval
 
 _SHARPNESS = (0.05, 200.0)
 _LEAST, _MOST = 1e-7, 0.6
+_LEAST_AGREEMENT = 0.5
 _MOST_SCORES = 20_000_000
 _AT_ONCE = 4096
 
@@ -38,11 +44,23 @@ class LabelNoise:
         share: Share of labels that are wrong, with its 95% profile-likelihood interval.
         wrong: Probability of each label to be wrong, float64 (N,).
         suggested: The most probable other class, int64 (N,).
+        agreement: Share of the labels that are the class of the largest score, in [0, 1].
     """
 
     share: Interval
     wrong: NDArray[np.float64]
     suggested: NDArray[np.int64]
+    agreement: float
+
+
+def can_tell(agreement: float | None, high: float) -> bool:
+    """Whether scores are right often enough for what they contradict to be laid to the labels.
+
+    Args:
+        agreement: Share of the labels that are the class of the largest score, in [0, 1]; None where it is not known.
+        high: Upper bound of the share of wrong labels, in [0, 1]: at 0.6 the search ended, not the likelihood.
+    """
+    return high < 0.999 * _MOST and (agreement is None or agreement >= _LEAST_AGREEMENT)
 
 
 def label_noise(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> LabelNoise:
@@ -75,7 +93,8 @@ def label_noise(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> Label
         others[np.arange(len(q)), labels[rows]] = -np.inf
         suggested[rows] = others.argmax(axis=1)
     interval = Interval(eta, low, high, len(channel.labels), "profile likelihood 95%")
-    return LabelNoise(interval, wrong, suggested)
+    agreement = float((scores.argmax(axis=1) == labels).mean())
+    return LabelNoise(interval, wrong, suggested, agreement)
 
 
 class _Channel:

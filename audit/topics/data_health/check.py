@@ -6,7 +6,9 @@ from audit.config import RunConfig
 from audit.core.evidence import Verdict
 from audit.core.note import Note, note
 from audit.core.registry import check
-from audit.results.check_result import CheckResult, template_values
+from audit.core.statistics import Interval
+from audit.data.health.label_noise import can_tell
+from audit.results.check_result import CheckResult, at_most, template_values
 from audit.results.queries import cell_keys, only_measured
 from audit.results.run_results import RunResults
 from audit.topics.data_health import DataHealthConfig
@@ -57,13 +59,18 @@ def test_set_leak(results: RunResults, role: str, config: RunConfig) -> CheckRes
     section="data_health",
     title_pass="The {part} labels hold: about {estimate:.1%} are likely wrong",
     title_fail="About {wrong} of {n} {part} labels are likely wrong ({estimate:.1%})",
-    title_inconclusive="{n} {part} images are too few to say whether their labels hold",
+    title_inconclusive="Whether more than {threshold:.1%} of the {n} {part} labels are wrong cannot be told",
+    title_informative="The {n} {part} labels were not judged",
     explanation="A model of label noise was fitted to the predictions of {judge} on the {n} {part} images. It tells "
-    "mistaken labels from classes that look alike.",
-    criterion="The share of wrong labels must be at most {threshold:.1%}. Above it by its whole 95% interval, the test "
-    "labels fail; where it is below and the interval is not, the images are too few.",
+    "mistaken labels from classes that look alike.{doubt}",
+    criterion="The share of wrong labels must be at most {threshold:.1%} by its whole 95% interval. Where the whole "
+    "interval is above, test labels fail and training labels warn; where it contains the limit, or the predictions "
+    "agree with fewer than half of the labels, it cannot be told.",
     advice="Look at the images named below, the likeliest first, and correct their labels. " + _TABLE,
+    advice_inconclusive="{remedy}",
+    advice_informative="{remedy}",
     reference="arXiv:1911.00068",
+    version="2",
 )
 def label_errors(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
     """The estimated share of wrong labels in each part, against `data_health.label_errors`.
@@ -74,24 +81,79 @@ def label_errors(results: RunResults, role: str, config: RunConfig) -> tuple[Che
         config: The configuration of the run, which holds the threshold.
     """
     facts, threshold = _facts(results, role), config.table(DataHealthConfig).label_errors
-    shares = []
+    judged = []
     if facts is not None:
         keys = cell_keys(results.entries("data-health", role=role))
         judge = note("health_small_classifier", "a small classifier that had not seen them")
-        shares += [(part.split, as_interval(part.wrong), keys, judge) for part in facts.parts if part.wrong]
+        judged += [(part.split, part.wrong, part.agreement, keys, judge) for part in facts.parts if part.wrong]
     for entry in only_measured(results.entries("label-errors", role=role)):
         judge = note("health_the_model", "the model under test, which had not seen them")
-        shares.append(("test", as_interval(entry.evidence.facts_as(LabelFacts).wrong), cell_keys([entry]), judge))
+        labels = entry.evidence.facts_as(LabelFacts)
+        judged.append(("test", labels.wrong, labels.agreement, cell_keys([entry]), judge))
     concluded = []
-    for split, share, keys, judge in shares:
-        surely = share.low > threshold and split == "test"
-        doubtful: Verdict = "inconclusive" if share.high > threshold else "pass"
-        verdict: Verdict = "fail" if surely else "warn" if share.estimate > threshold else doubtful
-        values = template_values(
-            share, part=PARTS[split], threshold=threshold, wrong=round(share.estimate * share.n), judge=judge
+    for split, wrong, agreement, keys, judge in judged:
+        share, told = as_interval(wrong), can_tell(agreement, wrong.high)
+        verdict = _label_verdict(share, threshold, split, told=told)
+        doubt, remedy = (
+            _doubt(share, agreement, split, told=told) if verdict in ("inconclusive", "informative") else ("", "")
         )
-        concluded.append(CheckResult(verdict, share, keys, values))
+        values = template_values(
+            share,
+            part=PARTS[split],
+            threshold=threshold,
+            wrong=round(share.estimate * share.n),
+            judge=judge,
+            doubt=doubt,
+            remedy=remedy,
+        )
+        concluded.append(CheckResult(verdict, share if told else None, keys, values))
     return tuple(concluded)
+
+
+def _label_verdict(share: Interval, threshold: float, split: str, *, told: bool) -> Verdict:
+    """The verdict of the bounds. Training labels only warn, and say nothing where the small classifier cannot tell:
+    that is no lack of evidence on the model."""
+    if not told:
+        return "inconclusive" if split == "test" else "informative"
+    verdict = at_most(share, threshold)
+    return "warn" if verdict == "fail" and split == "train" else verdict
+
+
+def _doubt(share: Interval, agreement: float | None, split: str, *, told: bool) -> tuple[Note, Note]:
+    """Why it cannot be told, and what to do."""
+    if told:
+        return note(
+            "health_labels_wide",
+            " The 95% interval, {low} to {high}, contains the limit.",
+            low=f"{share.low:.1%}",
+            high=f"{share.high:.1%}",
+        ), note(
+            "health_labels_look",
+            "Look at the images named below, the likeliest first: some may be mistaken. More images narrow the "
+            "interval. data-issues.csv in the run folder lists them.",
+        )
+    remedy = note(
+        "health_labels_model_first",
+        "Find out first why the model is wrong so often: other preprocessing, another order of classes, other data.",
+    )
+    if split == "train":
+        remedy = note(
+            "health_labels_stronger",
+            "To judge these labels, train a net by cross-validation and look at images where it is surest of another "
+            "class.",
+        )
+    if agreement is None:
+        return note(
+            "health_labels_bound",
+            " The fit ends at the largest share it can express: the predictions are wrong too often to tell a wrong "
+            "label from an error of their own.",
+        ), remedy
+    return note(
+        "health_labels_poor_judge",
+        " These predictions agree with {agreement} of the labels: they are wrong too often to tell a wrong label from "
+        "an error of their own.",
+        agreement=f"{agreement:.1%}",
+    ), remedy
 
 
 @check(

@@ -55,6 +55,7 @@ class PartFacts(DocumentModel):
         duplicated: Number of images that are copies of an earlier one of the part.
         counts: Images of each class, in label order; empty without labels.
         wrong: Share of labels that are likely wrong; None where that was not asked.
+        agreement: Share of labels that the classifier which judged them agrees with, in [0, 1]; None where none did.
     """
 
     split: str
@@ -64,6 +65,7 @@ class PartFacts(DocumentModel):
     duplicated: int
     counts: tuple[int, ...] = ()
     wrong: Proportion | None = None
+    agreement: float | None = None
 
 
 class KindFacts(DocumentModel):
@@ -131,10 +133,12 @@ class LabelFacts(Facts):
 
     Attributes:
         wrong: Share of labels that are likely wrong.
-        issues: The images whose label is more likely wrong than right.
+        agreement: Share of labels that the model agrees with, in [0, 1]; None in runs that did not store it.
+        issues: The images whose label is more likely wrong than right; none where the model is wrong too often to say.
     """
 
     wrong: Proportion
+    agreement: float | None = None
     issues: tuple[IssueFacts, ...] = ()
 
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from audit.core.evidence import Array
 from audit.core.statistics import Interval, clopper_pearson, share_of
+from audit.data.health.label_noise import can_tell
 from audit.document.images import picture
 from audit.document.model import DocumentModel, Picture, Proportion, proportion
 from audit.document.section import Rows, SectionContext
 from audit.results.queries import PerExample, clean_correct, group_by_condition, only_measured, per_example
 from audit.results.run_results import RunResults
-from audit.topics.data_health.facts import HealthFacts, IssueFacts, KindFacts, PartFacts
+from audit.topics.data_health.facts import HealthFacts, IssueFacts, KindFacts, LabelFacts, PartFacts
 from audit.topics.data_health.issues import health_of, issues_of, labels_of
 
 LISTED = 25
@@ -92,9 +93,7 @@ def build(results: RunResults, context: SectionContext) -> Rows:
     if health is None:
         return {}
     evidence, facts = health
-    wrong = labels[1].wrong if labels else None
-    parts = [DataPartRow(**part.model_dump()) for part in facts.parts]
-    parts = [part.model_copy(update={"wrong": wrong}) if part.split == "test" and wrong else part for part in parts]
+    parts = [_part_row(part, labels[1] if labels else None) for part in facts.parts]
     leaks = [leak_row(results, role, evidence.arrays["leaked"], facts) for role in context.roles if facts.leaked]
     return {
         "data_parts": parts,
@@ -103,6 +102,15 @@ def build(results: RunResults, context: SectionContext) -> Rows:
         "data_kinds": [FileKindRow(**kind.model_dump()) for kind in facts.kinds],
         "data_shift": list(_shift(facts)),
     }
+
+
+def _part_row(part: PartFacts, labels: LabelFacts | None) -> DataPartRow:
+    """A part with what was said of its labels; no share of wrong ones where that could not be told."""
+    row = DataPartRow(**part.model_dump())
+    if part.split == "test" and labels:
+        row = row.model_copy(update={"wrong": labels.wrong, "agreement": labels.agreement})
+    told = row.wrong is None or can_tell(row.agreement, row.wrong.high)
+    return row if told else row.model_copy(update={"wrong": None})
 
 
 def leak_row(results: RunResults, role: str, leaked: Array, facts: HealthFacts) -> LeakRow:

@@ -14,13 +14,13 @@ from audit.core.registry import study
 from audit.data.dataset import Dataset
 from audit.data.health.association import Property, associations, colour_modes, size_properties
 from audit.data.health.held_out_scores import FOLDS, held_out_scores
-from audit.data.health.label_noise import LabelNoise, label_noise
+from audit.data.health.label_noise import LabelNoise, can_tell, label_noise
 from audit.data.health.near_copies import find_copies
 from audit.data.health.signature import Signatures, sign_splits
 from audit.data.health.two_samples import compare
 from audit.data.health.unusual import LIMIT, unusual
 from audit.data.sampling import balanced_order
-from audit.document.model import Proportion, proportion
+from audit.document.model import proportion
 from audit.execution.context import Context
 from audit.execution.measured import measured_evidence
 from audit.topics.data_health.copies import DataParts, copy_issues, leaked_images
@@ -110,18 +110,20 @@ def label_errors(context: Context, cell: Cell) -> Evidence:
     return measured_evidence(
         cell,
         arrays=pictures_of(parts, issues) if cell.settings["pictures"] else {},
-        facts=LabelFacts(wrong=proportion(noise.share), issues=tuple(issues)),
+        facts=LabelFacts(wrong=proportion(noise.share), agreement=noise.agreement, issues=tuple(issues)),
     )
 
 
 def label_issues(parts: DataParts, at: int, noise: LabelNoise) -> list[IssueFacts]:
-    """The images whose label is more likely wrong than right, the likeliest first.
+    """The images whose label is more likely wrong than right, the likeliest first; none where the scores cannot tell.
 
     Args:
         parts: The images.
         at: Number of the part.
         noise: The fitted channel on that part.
     """
+    if not can_tell(noise.agreement, noise.share.high):
+        return []
     suspects = np.flatnonzero(noise.wrong > 0.5)
     return [
         IssueFacts(
@@ -198,7 +200,7 @@ def _part(
 ) -> PartFacts:
     split, name = parts.splits[at], parts.names[at]
     span = slice(parts.starts[at], parts.starts[at] + len(split))
-    wrong: Proportion | None = proportion(noise.share) if noise is not None and name == "train" else None
+    judged = noise if name == "train" else None
     return PartFacts(
         split=name,
         images=len(split),
@@ -206,7 +208,8 @@ def _part(
         unusual=int((strange[span] > LIMIT).sum()),
         duplicated=sum(issue.issue == "duplicate" and issue.split == name for issue in issues),
         counts=tuple(np.bincount(split.labels, minlength=len(parts.classes)).tolist()) if labelled else (),
-        wrong=wrong,
+        wrong=proportion(judged.share) if judged else None,
+        agreement=judged.agreement if judged else None,
     )
 
 
