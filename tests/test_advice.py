@@ -115,3 +115,9 @@ def test_an_advised_key_exists() -> None:
         if key.partition(".")[0] in tables and key not in keys and not key.endswith((".py", ".html"))
     }
     assert not wrong
+
+
+def test_whoever_is_told_to_attack_more_images_is_told_of_the_rule_that_stops_before() -> None:
+    told = [(where, text) for where, text in sentences() if "`robustness.examples`" in text]
+    assert len(told) >= 4, "two checks in two languages"
+    assert [where for where, text in told if "`--stop all`" not in text] == []

@@ -72,7 +72,7 @@ def check_examples(model: ModelUnderTest, batch: Batch) -> None:
         DataError: For no image, images outside [0, 1], labels out of range, or a goal that contains the label.
     """
     classes = len(model.classes)
-    model.check_images(batch.images[:0])
+    model.check_shape(batch.images)
     if len(batch) == 0:
         raise DataError("There is no image to attack: the batch is empty. Give at least one example.")
     if not bool(((batch.images >= 0) & (batch.images <= 1)).all()):

@@ -120,7 +120,7 @@ def _image_values(model: ModelUnderTest, images: Any) -> Images:
             f"Images lie in [{low:.8g}, {high:.8g}], where [0, 1] was expected. Scale them, and give the model's "
             "normalisation as mean and std of audit.wrap."
         )
-    model.check_images(tensor[:0])
+    model.check_shape(tensor)
     return tensor.to(torch.float32).clamp(0, 1)
 
 

@@ -28,7 +28,8 @@ def calibrate(
 
     The logits are divided by one number, so that confidences agree with how often they are right; predictions do not
     change. It is fitted on one half of the test images of --data and judged on the other half, and is put into the
-    weights of the last layer: whatever loads OUT applies it.
+    weights of the last layer: whatever loads OUT applies it. Where it does not lower the negative log-likelihood on the
+    other half, a note says so; OUT is written all the same.
 
     [bold]Examples[/]
 
@@ -47,11 +48,11 @@ def calibrate(
 
 
 def _document(outcome: Calibrated) -> dict[str, Any]:
+    def bounds(value: Interval) -> dict[str, float]:
+        return {"estimate": value.estimate, "low": value.low, "high": value.high}
+
     def both(before: Interval, after: Interval) -> dict[str, Any]:
-        return {
-            name: {"estimate": value.estimate, "low": value.low, "high": value.high}
-            for name, value in (("before", before), ("after", after))
-        }
+        return {"before": bounds(before), "after": bounds(after)}
 
     return {
         "temperature": outcome.temperature,
@@ -59,7 +60,11 @@ def _document(outcome: Calibrated) -> dict[str, Any]:
         "judged_on": outcome.error_before.n,
         "accuracy": outcome.accuracy,
         "calibration_error": both(outcome.error_before, outcome.error_after),
-        "negative_log_likelihood": both(outcome.likelihood_before, outcome.likelihood_after),
+        "negative_log_likelihood": {
+            **both(outcome.likelihood_before, outcome.likelihood_after),
+            "change": bounds(outcome.likelihood_change),
+        },
+        "notes": list(outcome.notes),
         "weights": str(outcome.path),
     }
 
@@ -82,3 +87,5 @@ def _show(outcome: Calibrated, terminal: Terminal) -> None:
     ):
         terminal.stdout.print(text, soft_wrap=True)
     terminal.stdout.print(f"Weights: [bold]{escape(str(outcome.path))}[/]", soft_wrap=True)
+    for sentence in outcome.notes:
+        terminal.stdout.print(f"[yellow]note[/]  {escape(sentence)}", soft_wrap=True)

@@ -181,12 +181,7 @@ def _help(item: KeyFlag) -> str:
     text = item.flag.help or item.field.description or ""
     if not item.flag.help and text.split(",")[0] not in (str(item.field.default), item.flag.default):
         text = text[:1].upper() + text[1:]
-    constraints = [(word, getattr(part, name, None)) for part in item.field.metadata for name, word in _BOUNDS.items()]
-    bounds = [f"{word} {bound}" for word, bound in constraints if bound is not None and not item.flag.words]
-    return f"{text.rstrip('.')}{'; ' if bounds else ''}{', '.join(bounds)}."
-
-
-_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return f"{text.rstrip('.')}{'; ' if item.bounds else ''}{', '.join(item.bounds)}."
 
 
 def _default(item: KeyFlag) -> str:

@@ -23,6 +23,9 @@ AUDIT_FLAGS = ("preset", "stop", "engine", "jobs", *SUBJECT_FLAGS, *EVALUATION_F
 SHARED_TRAININGS = tuple(f"{table}.{key}" for table in ("training", "hardening") for key in ("nproc", "shares"))
 """Keys whose flags say in how many processes models are trained."""
 
+_NUMBERS: Mapping[Any, str] = {int: "INTEGER", float: "NUMBER"}
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -34,12 +37,14 @@ class Flag:
         default: The default that `--help` shows; None for that of the field, "" for none.
         words: The words that the flag takes, with the value of the key for each; None when it takes the value itself.
             Where several keys share the flag, a word that this key lacks leaves the key alone.
+        kind: The type of what the flag takes, where that is less than the key does; None where it is the same.
     """
 
     name: str
     help: str = ""
     default: str | None = None
     words: Mapping[str, Any] | None = None
+    kind: Any = None
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,24 @@ class KeyFlag:
         """What `--help` writes for the flag's value; None for a switch."""
         if self.is_switch:
             return None
+        numbers = [_NUMBERS[kind] for kind in self._kinds if kind in _NUMBERS and self.flag.words is None]
         if self.choices:
-            return "|".join(self.choices)
-        return {int: "INTEGER", float: "NUMBER"}.get(self._kinds[0], "TEXT") if len(self._kinds) == 1 else "TEXT"
+            return "|".join(self.choices + numbers)
+        return numbers[0] if len(self._kinds) == len(numbers) == 1 else "TEXT"
+
+    @property
+    def bounds(self) -> list[str]:
+        """Between what a number lies that the flag takes, as "at least 0"; nothing where it takes words."""
+        if self.flag.words is not None:
+            return []
+        metadata = FieldInfo.from_annotation(self.flag.kind).metadata if self.flag.kind else self.field.metadata
+        named = [(word, getattr(part, name, None)) for part in metadata for name, word in _BOUNDS.items()]
+        return [f"{word} {bound}" for word, bound in named if bound is not None]
 
     @property
     def _kinds(self) -> list[Any]:
-        return _kinds(get_args(self.field.annotation)[0] if self.is_repeatable else self.field.annotation)
+        whole = self.flag.kind or self.field.annotation
+        return _kinds(get_args(whole)[0] if self.is_repeatable else whole)
 
     def parse(self, value: str | bool | Sequence[str]) -> Any:
         """The value of the key, validated by its field.
@@ -115,9 +131,9 @@ class KeyFlag:
         constraints = [item for item in self.field.metadata if not isinstance(item, Flag)]
         kind: Any = Annotated[(self.field.annotation, *constraints)] if constraints else self.field.annotation
         try:
-            return TypeAdapter(kind).validate_python(value)
+            return TypeAdapter(self.flag.kind or kind).validate_python(value)
         except ValidationError as fault:
-            error = _nearest_error(fault)
+            error = fault.errors()[0]
         if isinstance(value, str | bool):
             text: str | bool = value
         else:  # of one of the texts, or of all together
@@ -151,13 +167,6 @@ class KeyFlag:
         if isinstance(value, list):
             return [self.names[0], ",".join(json.dumps(number) for number in value)]
         return [self.names[0], value if isinstance(value, str) else json.dumps(value)]
-
-
-def _nearest_error(fault: ValidationError) -> Any:
-    """Of a key that takes a word or a number, what is wrong with the number, where one was given."""
-    errors = fault.errors()
-    of_numbers = [e for e in errors if e["type"] != "literal_error" and not e["type"].endswith("_parsing")]
-    return of_numbers[0] if of_numbers and errors[0]["type"] == "literal_error" else errors[0]
 
 
 def flags_of(model: type[BaseModel], keys: Sequence[str] = ("",), *, prefix: str = "") -> list[KeyFlag]:

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from audit.config.flags import Flag
 from audit.config.subject import DataConfig, ModelConfig
 from audit.config.training import CompressionConfig, HardeningConfig, TrainingConfig
-from audit.config.values import GALLERY_SIZES, ConfigTable, Eps, Preset, StopRule
+from audit.config.values import GALLERY_SIZES, ConfigTable, Eps, HalfWidth, Preset, StopRule
 from audit.core.errors import unknown_name
 from audit.core.threat_format import Norm
 from audit.core.topic import measured_sections
@@ -211,13 +211,15 @@ class RunConfig(ConfigTable):
         Flag(
             "--stop",
             help="When enough images are attacked and corrupted: decides (once every criterion is met or missed), a "
-            "number as 0.05 (once the 95% interval reaches no further either way, too), or all (those asked for).",
+            "number above 0 and below 0.5, as 0.05 (once the 95% interval reaches no further either way, too), or all "
+            "(those asked for).",
             default="",
         ),
         Flag(
             "--precision",
-            help="The same by a number alone: 0.03 stops at an interval of 3 points either way.",
+            help="The same by a number alone: 0.03 stops at an interval of 3 points either way",
             default="",
+            kind=HalfWidth,
         ),
     ] = Field(
         "decides",

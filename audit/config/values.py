@@ -7,7 +7,15 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from audit.core.errors import UsageError
 from audit.core.image_options import PixelRange
@@ -73,7 +81,17 @@ def seconds(value: Any) -> Any:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-StopRule = Literal["decides", "all"] | Annotated[float, Field(gt=0, lt=0.5)]
+def _stop(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """One sentence for all that the rule can be: each member of a union would say what it alone expects."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError("decides, all, or a number above 0 and below 0.5 was expected") from None
+
+
+HalfWidth = Annotated[float, Field(gt=0, lt=0.5)]
+"""How far the interval of a share reaches either way, in (0, 0.5)."""
+StopRule = Annotated[Literal["decides", "all"] | HalfWidth, WrapValidator(_stop)]
 """When a study takes no further images: once its checks are decided, once its interval reaches no further either way
 too, or once it has all that were asked for."""
 Eps = Annotated[float, BeforeValidator(_eps), Field(gt=0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -87,14 +88,36 @@ class NotApplicable(Exception):
         self.reason = Note.model_validate(reason)
 
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""What colours words on a terminal (ECMA-48, select graphic rendition)."""
+
+
+def said_lines(fault: BaseException) -> list[str]:
+    """The lines of an exception's message that hold something, without the codes that colour a terminal.
+
+    Args:
+        fault: Any exception.
+    """
+    return [line for line in _COLOURS.sub("", str(fault)).splitlines() if line.strip()]
+
+
 def one_line(fault: BaseException) -> str:
     """The first line of an exception's message, short enough for a sentence and without a full stop.
 
     Args:
         fault: Any exception.
     """
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    return lines[0][:300].rstrip(".: ") if lines else type(fault).__name__
+    lines = said_lines(fault)
+    return for_a_sentence(lines[0]) if lines else type(fault).__name__
+
+
+def for_a_sentence(line: str) -> str:
+    """A line of a message, short enough for a sentence and without a full stop.
+
+    Args:
+        line: The line.
+    """
+    return line.strip()[:300].rstrip(".: ")
 
 
 def fault_line(fault: BaseException) -> str:

@@ -12,6 +12,9 @@ from scipy.special import betaincinv
 from audit.core.evidence import Array
 from audit.core.statistics import LEVEL, Interval, clopper_pearson
 
+_STARTS = 8
+"""Coverages from which thresholds are lowered."""
+
 
 @dataclass(frozen=True)
 class RiskCoverage:
@@ -78,11 +81,14 @@ def risk_at_coverage(confidence: Array, correct: Array, coverage: float) -> Inte
 def guaranteed_threshold(
     confidence: Array, correct: Array, risk: float, *, level: float = LEVEL
 ) -> GuaranteedThreshold | None:
-    """The threshold that keeps the most predictions with errors of at most a share, by SGR (arXiv:1705.08500).
+    """The lowest threshold that is shown to keep errors at most at a share, by fixed sequences of tests.
 
-    Geifman and El-Yaniv 2017, algorithm 2: a binary search over the examples in the order of their confidence, each of
-    whose log2(N) steps asks for the exact binomial upper bound of its share of errors at an equal part of the error
-    probability, so that all bounds hold together.
+    Angelopoulos, Bates, Candes, Jordan and Lei 2021, "Learn then Test" (arXiv:2110.01052): from each of eight
+    coverages, an eighth to all of the examples, thresholds are lowered while the exact binomial upper bound of the
+    share of errors, at an eighth of the error probability, is at most the risk; a sequence ends where it is not. So
+    all that is found holds together. A search by halves, as selective guaranteed risk has it (Geifman and El-Yaniv
+    2017, arXiv:1705.08500, algorithm 2), takes the bound to fall with the coverage; it rises again where few examples
+    are left, and the search misses what lies between.
 
     Args:
         confidence: How sure the model is, (N,).
@@ -91,29 +97,37 @@ def guaranteed_threshold(
         level: The probability with which the bound holds.
 
     Returns:
-        The threshold; None where none reaches it.
+        The threshold; None where none is shown to reach it.
     """
     sure, wrong = np.asarray(confidence, np.float64), ~np.asarray(correct).astype(bool)
-    ascending = np.argsort(sure, kind="stable")
-    sure, wrong = sure[ascending], wrong[ascending]
     count = len(sure)
-    steps = max(1, math.ceil(math.log2(count))) if count else 0
-    low, high = 0, count - 1
-    best: GuaranteedThreshold | None = None
-    for _ in range(steps):
-        middle = (low + high) // 2
-        accepted = sure >= sure[middle]
-        bound = _upper(int(wrong[accepted].sum()), int(accepted.sum()), (1 - level) / steps)
-        if bound <= risk:
-            best = GuaranteedThreshold(float(sure[middle]), float(accepted.mean()), bound)
-            high = middle - 1
-        else:
-            low = middle + 1
-        if low > high:
-            break
-    return best
+    if not count:
+        return None
+    falling = -np.sort(-sure)
+    last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))  # of equally sure ones
+    accepted = last + 1
+    errors = np.cumsum(wrong[np.argsort(-sure, kind="stable")])[last]
+    bounds = _upper(errors, accepted, (1 - level) / _STARTS)
+    starts = np.searchsorted(accepted, [math.ceil(count * start / _STARTS) for start in range(1, _STARTS + 1)])
+    fails = np.append(np.flatnonzero(bounds > risk), len(bounds))
+    ends = fails[np.searchsorted(fails, starts)] - 1  # the last that passes of each sequence
+    end = int(np.max(ends, where=ends >= starts, initial=-1))
+    if end < 0:
+        return None
+    return GuaranteedThreshold(float(falling[last[end]]), float(accepted[end] / count), float(bounds[end]))
 
 
-def _upper(errors: int, n: int, error_probability: float) -> float:
-    """The exact one-sided upper bound of a binomial share (Clopper and Pearson 1934)."""
-    return float(betaincinv(errors + 1, n - errors, 1 - error_probability)) if errors < n else 1.0
+def fewest_for_guarantee(risk: float, *, level: float = LEVEL) -> int:
+    """The fewest examples on which `guaranteed_threshold` can show a risk, if the model makes no error.
+
+    Args:
+        risk: The most errors among accepted predictions, in (0, 1).
+        level: The probability with which the bound holds.
+    """
+    return math.ceil(math.log((1 - level) / _STARTS) / math.log1p(-risk))
+
+
+def _upper(errors: Array, n: Array, error_probability: float) -> NDArray[np.float64]:
+    """The exact one-sided upper bound of binomial shares (Clopper and Pearson 1934)."""
+    right = np.maximum(n - errors, 1)
+    return np.where(errors < n, betaincinv(errors + 1, right, 1 - error_probability), 1.0)

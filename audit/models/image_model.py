@@ -64,9 +64,20 @@ class ImageModel(ABC):
         Raises:
             ModelError: For another shape.
         """
+        self.check_shape(images)
+        return images.to(self.device, torch.float32)
+
+    def check_shape(self, images: Images) -> None:
+        """Refuse images that the model cannot take.
+
+        Args:
+            images: Float (N, C, H, W).
+
+        Raises:
+            ModelError: For another shape.
+        """
         if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape:
             raise ModelError(
                 f"Images of shape {tuple(images.shape)} were given to a {self.what} of inputs (N, "
                 f"{', '.join(map(str, self.input_shape))}): channels first, one image a row."
             )
-        return images.to(self.device, torch.float32)

@@ -34,6 +34,8 @@ TEMPERATURE = "temperature"
 FEWEST_LABELLED = 100
 """Least labelled images: one half to fit on, the other to judge on."""
 _CLOSE = 1e-4
+_ONE = 1e-3
+"""How near to 1 a temperature changes nothing to speak of, as that of a checkpoint that was calibrated before."""
 _STRIDE = 512
 
 
@@ -49,6 +51,7 @@ class Calibrated:
         error_after: The same after.
         likelihood_before: Mean negative log-likelihood before, with its interval.
         likelihood_after: The same after.
+        likelihood_change: Mean over the same images of after less before, with its interval: below 0 where it helped.
         path: The checkpoint that was written.
     """
 
@@ -59,7 +62,24 @@ class Calibrated:
     error_after: Interval
     likelihood_before: Interval
     likelihood_after: Interval
+    likelihood_change: Interval
     path: Path
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence where the temperature did not help on the images that it was judged on.
+
+        By the likelihood, which is what the temperature was fitted to and is a proper score; the calibration error of
+        few images is biased upwards.
+        """
+        change = self.likelihood_change
+        if change.estimate < 0 or abs(self.temperature - 1) < _ONE:
+            return ()
+        return (
+            f"The temperature did not help: on the {change.n} images that it was judged on, the negative "
+            f"log-likelihood changed by {change.estimate:+.2g} (95% interval {change.low:+.2g} to {change.high:+.2g}), "
+            "where less was expected. Keep the checkpoint as it was, or fit on more images (--data).",
+        )
 
 
 def calibrate_checkpoint(config: RunConfig, out: Path) -> Calibrated:
@@ -91,14 +111,16 @@ def calibrate_checkpoint(config: RunConfig, out: Path) -> Calibrated:
     _require_same_answers(setup, body, logits / temperature)
     write_atomically(out, body, flag="--out")
     before, after, judged = logits[~fitting], logits[~fitting] / temperature, labels[~fitting]
+    likelihoods = [negative_log_likelihood(given, judged) for given in (before, after)]
     return Calibrated(
         temperature=temperature,
         fitted_on=int(fitting.sum()),
         accuracy=float((before.argmax(1) == judged).mean()),
         error_before=calibration_error(before, judged),
         error_after=calibration_error(after, judged),
-        likelihood_before=bootstrap_mean(negative_log_likelihood(before, judged)),
-        likelihood_after=bootstrap_mean(negative_log_likelihood(after, judged)),
+        likelihood_before=bootstrap_mean(likelihoods[0]),
+        likelihood_after=bootstrap_mean(likelihoods[1]),
+        likelihood_change=bootstrap_mean(likelihoods[1] - likelihoods[0]),
         path=out,
     )
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from audit.core.errors import one_line
 from audit.execution.workers import Computed, Event, Faulted, Job, Lost, Membership, Progressed, Ready
 from audit.runs.ray_actors import RayActors
+from audit.runs.ray_faults import cause_of
 from audit.runs.worker import WorkerOrder
 from audit.storage.store import Store
 
@@ -199,7 +199,7 @@ class RayPool:
         except self._ray.exceptions.RayTaskError as fault:
             return Faulted(actor.number, fault)
         except self._ray.exceptions.RayError as fault:
-            return self._lose(actor.number, one_line(fault))
+            return self._lose(actor.number, cause_of(fault))
         actor.busy = False
         if isinstance(answer, Exception):
             return Faulted(actor.number, answer)

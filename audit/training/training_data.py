@@ -164,10 +164,10 @@ def hold_out(train: Batch, share: float) -> tuple[Batch, Batch]:
 
 def _require_enough(examples: Batch, held_out: Batch, shares: int) -> None:
     fewest = max(2, shares)
-    if len(examples) < fewest or len(held_out) == 0:
+    if len(examples) < fewest:
         raise DataError(
-            f"Training has {len(examples)} images to learn from and {len(held_out)} held out, where at least {fewest} "
-            "and one were expected. Give more images."
+            f"{len(examples) + len(held_out)} training images are too few: {len(held_out)} held out to judge by, "
+            f"{len(examples)} left to learn from, where at least {fewest} were expected. Give more images."
         )
     if examples.objects is None and bool((examples.labels == examples.labels[0]).all()):
         raise DataError(

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 import audit
+from audit.adversarial.targets import check_examples
 from audit.core.errors import AuditError
+from audit.core.types import Batch
 
 NET = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 IMAGES, LABELS = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
@@ -136,3 +138,14 @@ def test_the_remedy_follows_from_what_is_wrong(
     with pytest.raises(AuditError) as fault:
         audit.robustness(model, images, LABELS, audit.ThreatModel("linf", eps))
     assert str(fault.value).count(said) == 1 and ("Scale" in str(fault.value)) == (said == "Scale them")
+
+
+def test_the_shape_in_the_sentence_is_that_of_the_images(model: audit.ModelUnderTest) -> None:
+    for images in (torch.rand(100, 8, 8), torch.rand(100, 3, 8, 8)):
+        for call in (audit.robustness, audit.attack):
+            with pytest.raises(AuditError) as refused:
+                call(model, images, torch.zeros(100, dtype=torch.long), THREAT)
+            assert f"Images of shape {tuple(images.shape)} were given" in str(refused.value)
+    batch = Batch(torch.rand(100, 3, 8, 8), torch.zeros(100, dtype=torch.long), tuple(map(str, range(100))))
+    with pytest.raises(AuditError, match=r"^Images of shape \(100, 3, 8, 8\) were given"):
+        check_examples(model, batch)

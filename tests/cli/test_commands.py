@@ -72,6 +72,14 @@ def test_help_imports_nothing_heavy() -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_help_of_stop_and_precision_names_what_they_take() -> None:
+    lines = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).stdout.splitlines()
+    (stop,) = (line for line in lines if "--stop " in line)
+    (precision,) = (line for line in lines if "--precision " in line)
+    assert "decides|all|NUMBER" in stop
+    assert " NUMBER " in precision and "decides" not in precision and "above 0, below 0.5." in precision
+
+
 def test_rendering_a_report_needs_no_torch() -> None:
     code = (
         "import sys, audit.report.html, audit.report.document, audit.results.run_checks; print('torch' in sys.modules)"
@@ -193,6 +201,7 @@ def test_doctor_exits_5_when_the_device_is_absent(tmp_path: Path) -> None:
     assert shown.exit_code == 5 and "missing" in shown.stdout
 
 
+RULES = "decides, all, or a number above 0 and below 0.5 was expected"
 WRONG: dict[str, tuple[list[str], int, list[str]]] = {
     "seed below zero": (["run", "--seed", "-1"], 2, ["--seed '-1' should be greater than or equal to 0"]),
     "size out of bounds": (["run", "--image-size", "4"], 2, ["--image-size (data.image_size) '4'", "8"]),
@@ -204,7 +213,11 @@ WRONG: dict[str, tuple[list[str], int, list[str]]] = {
     "no epochs": (["train", "--epochs", "0"], 2, ["--epochs (training.epochs) '0'"]),
     "unknown optimiser": (["train", "--optimizer", "adamm"], 2, ["--optimizer", "Did you mean 'adam'?"]),
     "precision out of bounds": (["run", "--precision", "3"], 2, ["--precision '3'", "less than 0.5"]),
-    "no rule for stopping": (["run", "--stop", "maybe"], 2, ["--stop 'maybe'", "decides"]),
+    "precision that is no number": (["run", "--precision", "decides"], 2, ["--precision 'decides'", "valid number"]),
+    "precision of training": (["run", "--precision", "bfloat16"], 2, ["--precision 'bfloat16'", "valid number"]),
+    "no rule for stopping": (["run", "--stop", "maybe"], 2, [f"--stop 'maybe': {RULES}."]),
+    "rule out of bounds": (["run", "--stop", "0.5"], 2, [f"--stop '0.5': {RULES}."]),
+    "no rule as a key": (["plan", "--set", "stop=sometimes"], 2, [f"key stop: {RULES}, but 'sometimes'"]),
     "unknown augmentation": (["train", "--augmentation", "keas"], 2, ["--augmentation", "Did you mean 'keras'?"]),
     "unknown compression": (["compress", "--method", "int7"], 2, ["--method", "int8"]),
     "angle out of bounds": (["predict", "a.png", "--model", "a.pt", "--rotate", "400"], 2, ["--rotate", "180"]),

@@ -31,7 +31,7 @@ from audit.metrics.out_of_distribution import (
     mahalanobis_distance,
     neighbour_distance,
 )
-from audit.metrics.selective import guaranteed_threshold, risk_at_coverage, risk_coverage
+from audit.metrics.selective import fewest_for_guarantee, guaranteed_threshold, risk_at_coverage, risk_coverage
 from audit.metrics.temperature import fit_temperature, negative_log_likelihood
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
@@ -85,6 +85,48 @@ def test_no_threshold_reaches_what_no_prediction_does() -> None:
     assert guaranteed_threshold(np.linspace(0, 1, 100), np.zeros(100, bool), 0.1) is None
     found = guaranteed_threshold(np.linspace(0, 1, 1000), np.ones(1000, bool), 0.05)
     assert found is not None and found.accepted == 1.0 and found.bound < 0.05
+
+
+def slow_threshold(sure: Numbers, wrong: Numbers, risk: float) -> float | None:
+    """Eight sequences, a step at a time, by scipy's own binomial: the lowest threshold that one of them reaches."""
+    found, thresholds = None, sorted(set(sure.tolist()), reverse=True)
+    for start in range(1, 9):
+        for threshold in thresholds:
+            kept = sure >= threshold
+            if kept.sum() < math.ceil(len(sure) * start / 8):
+                continue
+            if stats.binom.cdf(wrong[kept].sum(), kept.sum(), risk) > 0.05 / 8:  # a share of `risk` is not refuted
+                break
+            found = threshold if found is None else min(found, threshold)
+    return found
+
+
+@pytest.mark.parametrize("levels", [7, 40, 10_000])
+def test_the_threshold_is_the_lowest_that_a_sequence_of_tests_reaches(levels: int) -> None:
+    draws, reached = np.random.default_rng(levels), 0
+    for _ in range(40):
+        sure = np.round(draws.random(200) * levels) / levels
+        wrong = draws.random(200) < 0.3 * (1 - sure) ** 3
+        found = guaranteed_threshold(sure, ~wrong, 0.1)
+        assert (found.confidence if found else None) == slow_threshold(sure, wrong, 0.1)
+        reached += found is not None
+    assert 10 < reached
+
+
+def test_a_model_without_errors_needs_as_many_images_as_the_bound_does() -> None:
+    fewest = fewest_for_guarantee(0.05)
+    assert fewest == 99 and fewest_for_guarantee(0.02) == 252
+    sure = np.random.default_rng(0).random(fewest)
+    found = guaranteed_threshold(sure, np.ones(fewest, bool), 0.05)
+    assert found is not None and found.accepted == 1.0
+    assert guaranteed_threshold(sure[1:], np.ones(fewest - 1, bool), 0.05) is None
+
+
+def test_a_half_that_fails_hides_no_threshold_above_it() -> None:
+    """400 images, the surest ten wrong: a search that begins at one half finds none there, nor in fewer images."""
+    sure = np.linspace(1, 0, 400)
+    found = guaranteed_threshold(sure, np.arange(400) >= 8, 0.05)
+    assert found is not None and found.accepted == 1.0
 
 
 @pytest.mark.parametrize("method", CONFORMAL_METHODS)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from audit.data.load import load_dataset
 from audit.metrics.temperature import fit_temperature
 from audit.models.architecture import build
 from audit.models.under_test import ModelUnderTest
+from audit.runs import calibrate
 from audit.runs.calibrate import calibrate_checkpoint
 from audit.runs.checkpoint_metadata import read_metadata
 
@@ -83,7 +85,7 @@ def test_what_is_calibrated_stays_as_it_is(checkpoint: Path, tmp_path: Path) -> 
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     once = calibrate_checkpoint(config_of(checkpoint, architecture="cnn-28"), first)
     again = calibrate_checkpoint(config_of(first), second)
-    assert again.temperature == pytest.approx(1.0, abs=1e-3)
+    assert again.temperature == pytest.approx(1.0, abs=1e-3) and again.notes == ()
     assert float(json.loads(read_metadata(str(second))["temperature"])) == pytest.approx(once.temperature, rel=1e-3)
     twice = tmp_path / "same.safetensors"
     calibrate_checkpoint(config_of(checkpoint, architecture="cnn-28"), twice)
@@ -111,6 +113,39 @@ def test_the_command_writes_the_file_and_says_what_changed(checkpoint: Path, tmp
     assert document["weights"] == str(out) and out.is_file()
     before, after = (document["negative_log_likelihood"][when]["estimate"] for when in ("before", "after"))
     assert after < before and document["judged_on"] == 180
+    change = document["negative_log_likelihood"]["change"]
+    assert change["estimate"] == pytest.approx(after - before) and change["high"] < 0
+    assert document["notes"] == []
+
+
+def test_a_temperature_that_does_not_help_on_the_other_images_is_told(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images are ordered by whether the net is right: where it is fitted on it always is, elsewhere not."""
+    config = config_of(checkpoint, architecture="cnn-28")
+    right = answered_right(checkpoint)
+    monkeypatch.setattr(calibrate, "halves", lambda count, seed: np.arange(count) < 180)
+    monkeypatch.setattr(calibrate, "balanced_order", lambda split, seed: np.argsort(~right, kind="stable"))
+    outcome = calibrate_checkpoint(config, tmp_path / "worse.safetensors")
+    assert outcome.likelihood_after.estimate > outcome.likelihood_before.estimate and outcome.path.is_file()
+    change = outcome.likelihood_after.estimate - outcome.likelihood_before.estimate
+    assert outcome.likelihood_change.estimate == pytest.approx(change)
+    (sentence,) = outcome.notes
+    assert "The temperature did not help: on the 180 images" in sentence and f"changed by {change:+.2g} (" in sentence
+    words = ["calibrate", str(checkpoint), "--data", "digits", "--image-size", "28", "--architecture", "cnn-28"]
+    words += ["--device", "cpu", "-o", str(tmp_path / "again.safetensors")]
+    said = CliRunner().invoke(app, words)
+    assert said.exit_code == 0 and sentence in said.stdout
+    assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["notes"] == [sentence]
+
+
+def answered_right(path: Path) -> NDArray[np.bool_]:
+    """Which test images of the data the net in a file is right on, bool (N,)."""
+    digits = load_dataset("digits", image_size=28).test.batch(slice(None))
+    module = build("cnn-28", classes=10, input_shape=(1, 28, 28), seed=0).eval()
+    module.load_state_dict(load_file(path))
+    with torch.no_grad():
+        return np.asarray(module(digits.images).argmax(1) == digits.labels)
 
 
 def test_what_cannot_be_calibrated_is_refused_and_nothing_is_written(checkpoint: Path, tmp_path: Path) -> None:

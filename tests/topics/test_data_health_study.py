@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -119,7 +120,9 @@ def test_clean_data_is_silent() -> None:
     for check in ("test-set-leak", "label-errors", "blank-images", "conflicting-labels", "file-kinds"):
         assert finding_of(results, check).verdict == "pass", check
     assert finding_of(results, "train-test-shift").verdict == "pass"
-    assert finding_of(results, "class-balance").verdict == "informative"
+    balance = finding_of(results, "class-balance")
+    assert (balance.verdict, balance.advice) == ("pass", "")
+    assert balance.explanation == "The smallest class of the training part has 150 images, the largest 150."
 
 
 def test_three_percent_of_test_images_copied_in_four_ways_are_all_named_as_leaks_and_no_other() -> None:
@@ -272,6 +275,21 @@ def test_a_class_of_another_size_warns_and_a_darker_test_part_too() -> None:
     assert finding.verdict == "warn" and "The size of an image tells its class" in finding.title
     assert "64x64 goes with ring" in finding.explanation
     assert finding_of(results_with(evidence), "train-test-shift").verdict == "warn"
+
+
+@pytest.mark.parametrize(("kept", "verdict"), [(101, "pass"), (100, "informative"), (1, "informative")])
+def test_classes_are_called_imbalanced_from_one_and_a_half_times_the_images(kept: int, verdict: str) -> None:
+    train, labels = drawn(600, 1)
+    few = np.flatnonzero(labels == 1)[kept:]
+    evidence, facts = survey(dataset((np.delete(train, few, 0), np.delete(labels, few)), drawn(100, 2)))
+    assert sorted(facts.parts[0].counts) == [kept, 150, 150, 150]
+    finding = finding_of(results_with(evidence), "class-balance")
+    assert finding.verdict == verdict
+    if verdict == "informative":
+        assert finding.title.endswith(f"has {150 / kept:.1f} times the images of the smallest (training part)")
+        most, least = re.findall(r"(\d+) of (\w+)", finding.explanation.replace("images of", "of"))[:2]
+        assert most[0] == "150" and least == (str(kept), "cross") and most[1] != "cross"
+        assert finding.advice == "Add images of cross, or read its figures by their intervals."
 
 
 def test_a_class_without_images_warns() -> None:

@@ -158,7 +158,9 @@ def test_a_threshold_is_chosen_on_one_half_and_judged_on_the_other() -> None:
     assert [point.coverage for point in row.points][-1] == 1.0 and 0 < row.e_aurc < row.aurc
     vague = finding_of(made_results(sharpness=0.5), "selective-risk")
     assert vague.verdict == "warn" and "cannot keep its errors at 5%" in vague.title
-    assert finding_of(made_results(count=150), "selective-risk").verdict == "inconclusive"
+    few, open_ = (finding_of(made_results(**case), "selective-risk") for case in ({"count": 150}, {"sharpness": 4.0}))
+    assert few.verdict == open_.verdict == "inconclusive"
+    assert open_.interval is not None and open_.interval[0] < 0.05 < open_.interval[1]
 
 
 def test_sets_hold_what_they_promise_on_clean_images_and_not_where_answers_are_worn() -> None:
@@ -177,6 +179,8 @@ def test_confidence_under_corruption_is_believed_only_where_it_is_right() -> Non
     assert finding_of(made_results(), "calibration-under-corruption").verdict == "pass"
     off = finding_of(made_results(worn=0.2), "calibration-under-corruption")
     assert off.verdict == "warn" and off.interval is not None and off.interval[0] > 0.1
+    told = finding_of(made_results(worn=0.5), "calibration-under-corruption")
+    assert told.verdict == "inconclusive" and told.interval is not None and told.interval[0] < 0.1 < told.interval[1]
 
 
 def test_foreign_images_are_told_by_the_score_that_is_best_on_the_other_half() -> None:
@@ -184,5 +188,7 @@ def test_foreign_images_are_told_by_the_score_that_is_best_on_the_other_half() -
     assert told.verdict == "pass" and told.unit == "AUROC" and told.estimate is not None and told.estimate > 0.9
     alike = finding_of(made_results(apart=0.0, sharpness=0.1), "out-of-distribution")
     assert alike.verdict == "warn"
+    near = finding_of(made_results(apart=1.3, sharpness=0.1), "out-of-distribution")
+    assert near.verdict == "inconclusive" and near.interval is not None and near.interval[0] < 0.8 < near.interval[1]
     rows = built_rows("out_of_distribution", made_results())
     assert {(row.images, row.kind) for row in rows} == {("noise", "foreign"), ("fog", "corrupted")}

@@ -13,6 +13,7 @@ from bare_context import bare_context
 from made_entries import entry, results_of
 from made_run import built_rows, finding_of
 
+from audit.config import load_config
 from audit.core.cell import Cell
 from audit.core.evidence import Array, Evidence
 from audit.core.types import Batch
@@ -21,6 +22,7 @@ from audit.explanation.features import features_and_logits, head_layer, penultim
 from audit.metrics.image_attributes import attribute_names, image_attributes
 from audit.models.under_test import ModelUnderTest
 from audit.planning.plan import Task
+from audit.results.run_checks import run_checks
 from audit.results.run_results import RunResults
 from audit.results.stopping import share_of_entries
 from audit.topics.slices.study import slices
@@ -74,6 +76,23 @@ def test_a_darkened_class_is_found_described_by_brightness_and_shown(
     first = built_rows("weak_slices", results)[0]
     assert first.weak and first.p_value < 0.01 and len(first.pictures) == 6
     assert "亮度" in load_locale("zh").note(first.slice)
+
+
+def test_a_class_that_is_surely_missed_is_named_and_one_that_may_not_be_is_not(
+    cnn_model: ModelUnderTest, darkened: Batch
+) -> None:
+    found = finding_of(described(cnn_model, darkened, right(darkened, 0.15, 0.95)), "missed-class")
+    of_class = darkened.labels.numpy() == DARK
+    share = right(darkened, 0.15, 0.95)[of_class].mean()
+    assert found.verdict == "warn" and found.estimate == pytest.approx(share) and found.n == of_class.sum()
+    assert found.interval is not None and found.interval[1] < 0.5
+    name = cnn_model.classes[DARK]
+    assert f"images of {name}" in found.title and f"{name} ({round(share * found.n)} of {found.n} found)" in (
+        found.explanation
+    )
+    for at_least in (0.5, 0.95):
+        results = described(cnn_model, darkened, right(darkened, at_least, 0.95))
+        assert all(f.check != "missed-class" for f in run_checks(results, load_config()))
 
 
 def test_answers_that_are_wrong_anywhere_find_no_slice(cnn_model: ModelUnderTest, darkened: Batch) -> None:
@@ -135,7 +154,6 @@ def test_robust_accuracy_by_group_has_the_intervals_of_a_study_that_may_stop_ear
 
 def finding_of_quietly(results: RunResults, check: str) -> dict[str, Any]:
     """A check's own finding, where the made-up evidence is not enough for the other checks of its study."""
-    from audit.config import load_config
     from audit.core.registry import find
     from audit.results.run_checks import to_finding
 
@@ -149,9 +167,6 @@ def test_groups_of_a_column_that_differ_fail(cnn_model: ModelUnderTest, darkened
     correct = (np.random.default_rng(4).random(COUNT) < np.where(site == "north", 0.5, 0.95)).astype(float)
     age = np.random.default_rng(5).normal(50, 10, COUNT)
     results = described(cnn_model, darkened, correct, {"site": site, "age": age})
-    from audit.config import load_config
-    from audit.results.run_checks import run_checks
-
     gaps = {f.values["column"]: f for f in run_checks(results, load_config()) if f.check == "group-gap"}
     assert gaps["site"].verdict == "fail" and "north" in gaps["site"].title
     assert gaps["age"].verdict == "inconclusive" and gaps["age"].values["groups"] == 5
@@ -231,3 +246,15 @@ def test_attributes_are_those_of_images_drawn_for_them() -> None:
     assert masked["object_size"].tolist() == pytest.approx([0.25] * 4) and masked["object_row"][0] == pytest.approx(
         0.75
     )
+
+
+def test_whoever_attacked_too_few_images_is_told_of_the_rule_that_stopped(
+    cnn_model: ModelUnderTest, darkened: Batch
+) -> None:
+    """A run under `--stop decides` ends at 64 of 1,000 images, and a larger `robustness.examples` changes nothing."""
+    clean = described(cnn_model, darkened, np.ones(COUNT))
+    threat = {"norm": "linf", "eps": 0.1}
+    attacked = entry("robustness", "standard", {"robust": np.ones(64)}, method="quick", threat=threat)
+    entries = [(task, clean.evidence[task.cell.key]) for task in clean.plan.tasks]
+    found = finding_of_quietly(results_of(*entries, attacked), "weak-slices-robust")
+    assert found["verdict"] == "informative" and "`--stop all` attacks as many" in found["advice"]

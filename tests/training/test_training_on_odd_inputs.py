@@ -95,8 +95,18 @@ def test_enough_images_are_learnt_in_the_batches_asked_for() -> None:
 
 
 def test_a_single_image_to_learn_from_is_refused() -> None:
-    with pytest.raises(DataError, match="1 image to learn from and 1 held out"):
+    with pytest.raises(DataError) as refused:
         fit(tiny_net(), thirds(2), SETTINGS, classes=3, threat=None)
+    assert str(refused.value) == (
+        "2 training images are too few: 1 held out to judge by, 1 left to learn from, where at least 2 were expected. "
+        "Give more images."
+    )
+
+
+def test_hardening_on_one_image_is_refused_in_a_sentence() -> None:
+    model = audit.wrap(tiny_net(), classes=3, input_shape=thirds(1).images.shape[1:], device="cpu")
+    with pytest.raises(DataError, match=r"^1 training image is too few: 1 held out to judge by, 0 left to learn from,"):
+        audit.harden(model, thirds(1).images, thirds(1).labels, LINF)
 
 
 @pytest.mark.parametrize(

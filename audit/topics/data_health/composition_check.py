@@ -14,6 +14,9 @@ from audit.topics.data_health.facts import HealthFacts
 from audit.topics.data_health.words import PARTS, PROPERTIES
 
 _P_VALUE = 0.01
+_IMBALANCED = 1.5
+"""Images of the largest class over those of the smallest from which classes count as imbalanced: the lowest ratio of
+the imbalanced data sets that KEEL collects (https://sci2s.ugr.es/keel/imbalanced.php, Fernandez et al. 2008)."""
 
 
 @check(
@@ -89,12 +92,15 @@ def train_test_shift(results: RunResults, role: str, config: RunConfig) -> Check
 
 @check(
     section="data_health",
-    title_pass="The largest class has {times:.1f} times the images of the smallest ({part} part)",
+    title_pass="Every class has images, the largest less than {imbalanced} times those of the smallest",
+    title_informative="The largest class has {times:.1f} times the images of the smallest ({part} part)",
     title_fail="A class has no image in the {part} part: {label}",
     explanation="The {part} part has {most} images of {largest} and {least} of {label}. The figures of a class with "
     "few images have wide intervals, and overall accuracy is mostly that of the large ones.",
+    explanation_pass="The smallest class of the {part} part has {least} images, the largest {most}.",
     criterion="Every class must have an image in either part.",
     advice="Add images of it, or leave the class out.",
+    advice_informative="Add images of {label}, or read its figures by their intervals.",
 )
 def class_balance(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """How unevenly the classes are filled, in the part where that is worst.
@@ -105,7 +111,7 @@ def class_balance(results: RunResults, role: str, config: RunConfig) -> CheckRes
         config: The configuration of the run.
     """
     facts = _facts(results, role)
-    parts = [part for part in facts.parts if len(part.counts) > 1] if facts else []
+    parts = [part for part in facts.parts if len(part.counts) > 1 and any(part.counts)] if facts else []
     if facts is None or not parts:
         return None
     worst = max(parts, key=lambda part: max(part.counts) / max(min(part.counts), 0.5))
@@ -113,13 +119,15 @@ def class_balance(results: RunResults, role: str, config: RunConfig) -> CheckRes
     values: dict[str, CheckValue] = {
         "part": PARTS[worst.split],
         "times": most / max(least, 1),
+        "imbalanced": _IMBALANCED,
         "least": least,
         "most": most,
         "label": facts.classes[worst.counts.index(least)],
         "largest": facts.classes[worst.counts.index(most)],
         "n": worst.images,
     }
-    return CheckResult("informative" if least else "warn", None, _keys(results, role), values)
+    balanced: Verdict = "pass" if most < _IMBALANCED * least else "informative"
+    return CheckResult(balanced if least else "warn", None, _keys(results, role), values)
 
 
 def _facts(results: RunResults, role: str) -> HealthFacts | None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from audit.config import RunConfig
+from audit.core.evidence import Verdict
 from audit.core.registry import check
 from audit.core.statistics import Interval, share_of
 from audit.document.display_names import display_name
+from audit.metrics.selective import fewest_for_guarantee, risk_at_coverage
 from audit.results.check_result import CheckResult, template_values
 from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
 from audit.topics.refusal.config import RefusalConfig
 from audit.topics.refusal.measured import (
     ConformalOutcome,
+    Predictions,
     clean_predictions,
     conformal_outcomes,
     shifted_calibration,
@@ -33,16 +38,18 @@ JUDGED_SETS = "APS"
     explanation="On one half of the images the confidence was sought from which errors are at most {risk:.0%}, with "
     "95% probability (selective guaranteed risk). It is {threshold:.3f}, and accepts {kept:.1%} of the other {n} "
     "images; of those {estimate:.1%} are wrong.",
-    explanation_warn="On one half of the images the confidence was sought from which errors are at most {risk:.0%}, "
-    "with 95% probability (selective guaranteed risk). It accepts {kept:.1%} of the other {n} images; none at all "
-    "where no confidence reaches that.",
-    explanation_inconclusive="A threshold is chosen on one half of the images and judged on the other, and that needs "
-    "at least {fewest:.0f} images in each.",
-    criterion="Such a confidence must exist and accept at least {least:.0%} of images.",
+    explanation_warn="Of the surest {least:.0%} of {n} images {estimate:.1%} are wrong (95% interval {low:.1%} to "
+    "{high:.1%}), where at most {risk:.0%} may be.",
+    explanation_inconclusive="On one half of the images a confidence was sought from which errors are at most "
+    "{risk:.0%}, with 95% probability (selective guaranteed risk), that accepts at least {least:.0%} of the other "
+    "half, and none was found; that needs {fewest:.0f} images in each half of a model without errors. Of the surest "
+    "{least:.0%} of all {n} images {estimate:.1%} are wrong (95% interval {low:.1%} to {high:.1%}).",
+    criterion="Such a confidence must exist and accept at least {least:.0%} of images; it fails where the lower bound "
+    "of the 95% interval of the errors of the surest {least:.0%} is above {risk:.0%}.",
     advice="Train further or on more images; fit a temperature with `audit calibrate`; or do not let the model decide "
     "alone.",
     advice_inconclusive="Give more test images.",
-    reference="arXiv:1705.08500",
+    reference="arXiv:2110.01052",
 )
 def selective_risk(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """The share of predictions accepted at a guaranteed risk, against `refusal.coverage`.
@@ -56,20 +63,27 @@ def selective_risk(results: RunResults, role: str, config: RunConfig) -> CheckRe
     if parts is None:
         return None
     keys = cell_keys(results.entries("accuracy", role=role))
-    told = {"risk": table.risk, "least": table.coverage, "most": 1 - table.coverage, "n": len(parts[1].labels)}
-    if len(parts[1].labels) < MIN_JUDGED:
-        return CheckResult("inconclusive", None, keys, {**told, "fewest": MIN_JUDGED})
-    accepted = accepted_at(*parts, table.risk)
+    told = {"risk": table.risk, "least": table.coverage, "most": 1 - table.coverage}
+    accepted = accepted_at(*parts, table.risk) if len(parts[1].labels) >= MIN_JUDGED else None
     if accepted is None or accepted.risk is None or accepted.accepted.estimate < table.coverage:
-        kept = accepted.accepted.estimate if accepted else 0.0
-        return CheckResult("warn", accepted.accepted if accepted else None, keys, {**told, "kept": kept})
+        surest = _errors_of_surest(parts, table.coverage)
+        fewest = max(MIN_JUDGED, fewest_for_guarantee(table.risk))
+        verdict: Verdict = "warn" if surest.n >= MIN_JUDGED and surest.low > table.risk else "inconclusive"
+        values = template_values(surest, **told, fewest=fewest) | {"n": sum(len(part.labels) for part in parts)}
+        return CheckResult(verdict, surest, keys, values)
     values = template_values(
         accepted.risk,
         kept=accepted.accepted.estimate,
         refused=1 - accepted.accepted.estimate,
         threshold=accepted.threshold.confidence,
     )
-    return CheckResult("pass", accepted.risk, keys, {**values, **told})
+    return CheckResult("pass", accepted.risk, keys, {**values, **told, "n": len(parts[1].labels)})
+
+
+def _errors_of_surest(parts: tuple[Predictions, Predictions], share: float) -> Interval:
+    """The share of errors of the surest images of both halves."""
+    confidence, correct = (np.concatenate(of) for of in zip(*((p.confidence, p.correct) for p in parts), strict=True))
+    return risk_at_coverage(confidence, correct, share)
 
 
 @check(
@@ -138,7 +152,8 @@ def _below(outcomes: list[ConformalOutcome], asked: float) -> bool:
     "{n} images",
     explanation="Expected calibration error by corruption and severity, on {n} images each. The largest, under "
     "{corruption} at severity {severity:.0f}, is {estimate:.1%} (95% interval {low:.1%} to {high:.1%}).",
-    criterion="Under no corruption may the lower bound of the 95% interval be above {threshold:.0%}.",
+    criterion="Under every corruption the upper bound of the 95% interval must be at most {threshold:.0%}; it fails "
+    "where a lower bound is above.",
     advice="Do not refuse by confidence alone where images may be worn; train on such images, or detect them first.",
     advice_inconclusive="Corrupt more images (`refusal.shifted`).",
     reference="arXiv:1906.02530",
@@ -155,9 +170,10 @@ def calibration_under_corruption(results: RunResults, role: str, config: RunConf
     errors: list[tuple[str, int, Interval]] = list(shifted_calibration(results, role))
     if not errors:
         return None
-    name, severity, worst = max(errors, key=lambda item: item[2].low)
+    fails = any(interval.low > threshold for _, _, interval in errors)
+    name, severity, worst = max(errors, key=lambda item: item[2].low if fails else item[2].high)
     keys = cell_keys(results.entries("refusal", role=role))
     values = template_values(worst, **_named(name), severity=severity, threshold=threshold)
     if worst.n < MIN_JUDGED:
         return CheckResult("inconclusive", worst, keys, values)
-    return CheckResult("warn" if worst.low > threshold else "pass", worst, keys, values)
+    return CheckResult("warn" if fails else "pass" if worst.high <= threshold else "inconclusive", worst, keys, values)

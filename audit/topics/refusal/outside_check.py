@@ -35,7 +35,8 @@ MIN_TOLD = 50
     explanation="Of five scores of strangeness, {score} told foreign images best on one half of them. On the other "
     "half the kind that it tells worst, {images}, is told from clean images with AUROC {estimate:.3f} (95% interval "
     "{low:.3f} to {high:.3f}); with 95% of it, {fpr:.1%} of clean images are refused.",
-    criterion="The lower bound of the 95% interval of the lowest AUROC must be at least {threshold:.2f}.",
+    criterion="The lower bound of the 95% interval of the lowest AUROC must be at least {threshold:.2f}; "
+    "it fails where the upper bound is below.",
     advice="Do not take the model's confidence for a guard against other images: put a detector before it, such as the "
     "score in the table that tells most, or give it only images that are known to be of its kind.",
     advice_inconclusive="Ask of more images (`refusal.examples`, `refusal.shifted`).",
@@ -70,7 +71,8 @@ def out_of_distribution(results: RunResults, role: str, config: RunConfig) -> Ch
     keys = cell_keys(results.entries("refusal", role=role))
     if min(worst.count, worst.fpr95.n) < MIN_TOLD:
         return CheckResult("inconclusive", worst.auroc, keys, values, unit="AUROC")
-    verdict: Verdict = "pass" if worst.auroc.low >= threshold else "warn"
+    doubt: Verdict = "warn" if worst.auroc.high < threshold else "inconclusive"
+    verdict: Verdict = "pass" if worst.auroc.low >= threshold else doubt
     return CheckResult(verdict, worst.auroc, keys, values, unit="AUROC")
 
 

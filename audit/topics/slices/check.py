@@ -69,7 +69,8 @@ def weak_slices_clean(results: RunResults, role: str, config: RunConfig) -> Chec
     criterion=_CRITERION,
     advice="Harden the model on more images of this kind, or keep it from deciding on them where images may be "
     "tampered with.",
-    advice_informative="Attack more images (`robustness.examples`): these are too few to tell kinds of them apart.",
+    advice_informative="Attack more images: `--stop all` attacks as many as `robustness.examples` says, where the run "
+    "stopped before; raise that where it did not.",
 )
 def weak_slices_robust(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """Kinds of images on which robust accuracy is lower.

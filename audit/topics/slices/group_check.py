@@ -63,7 +63,8 @@ def group_gap(results: RunResults, role: str, config: RunConfig) -> tuple[CheckR
     criterion="The upper bound of the 95% interval of the difference between the best and the worst group must be at "
     "most {threshold_points:.0f} points.",
     advice="Harden the model on more images of the group that fares worst.",
-    advice_inconclusive="Attack more images (`robustness.examples`): these do not tell either way.",
+    advice_inconclusive="Attack more images: `--stop all` attacks as many as `robustness.examples` says, where the run "
+    "stopped before; raise that where it did not.",
 )
 def group_gap_under_attack(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
     """The difference in robust accuracy between the groups of each column of the data, against `slices.gap`.
