@@ -26,6 +26,7 @@ class GroupRates:
     Attributes:
         overall: Over all examples, with the 95% interval that is valid at the look: Wilson's where there is only one.
         by_group: By name of a group that has examples, its share with such an interval, in the order of the names.
+        together: By the same names, intervals that hold for all groups together with 95%.
         group_min: The smallest share.
         group_max: The largest.
         difference: The largest less the smallest, in [0, 1].
@@ -40,6 +41,7 @@ class GroupRates:
 
     overall: Interval
     by_group: Mapping[str, Interval]
+    together: Mapping[str, Interval]
     group_min: float
     group_max: float
     difference: Interval
@@ -62,7 +64,8 @@ def group_rates(outcomes: Array, groups: Sequence[str] | Array, look: Look = "on
     if len(names) < 2:
         return None
     by_group = {str(name): share_at(look, yes[of == name]) for name in names}
-    bounds = [_of_several(look, yes[of == name], len(names)) for name in names]
+    together = {str(name): _of_several(look, yes[of == name], len(names)) for name in names}
+    bounds = list(together.values())
     shares = [share.estimate for share in by_group.values()]
     least, most = min(shares), max(shares)
     least_low, least_high = min(b.low for b in bounds), min(b.high for b in bounds)
@@ -76,7 +79,7 @@ def group_rates(outcomes: Array, groups: Sequence[str] | Array, look: Look = "on
     if most > 0:
         highest = 1.0 if most_low <= least_high else least_high / most_low
         ratio = Interval(least / most, least_low / most_high, highest, len(yes), _METHODS[look])
-    return GroupRates(share_at(look, yes), by_group, least, most, difference, ratio)
+    return GroupRates(share_at(look, yes), by_group, together, least, most, difference, ratio)
 
 
 def _of_several(look: Look, yes: Array, groups: int) -> Interval:

@@ -101,6 +101,7 @@ def train_test_shift(results: RunResults, role: str, config: RunConfig) -> Check
     criterion="Every class must have an image in either part.",
     advice="Add images of it, or leave the class out.",
     advice_informative="Add images of {label}, or read its figures by their intervals.",
+    version="2",
 )
 def class_balance(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """How unevenly the classes are filled, in the part where that is worst.

@@ -36,13 +36,13 @@ JUDGED_SETS = "APS"
     title_fail="The {role} model cannot keep its errors at {risk:.0%} without refusing more than {most:.0%} of images",
     title_inconclusive="{n} images are too few to say when the {role} model should refuse",
     explanation="On one half of the images the confidence was sought from which errors are at most {risk:.0%}, with "
-    "95% probability (selective guaranteed risk). It is {threshold:.3f}, and accepts {kept:.1%} of the other {n} "
+    "95% probability (Learn then Test). It is {threshold:.3f}, and accepts {kept:.1%} of the other {n} "
     "images; of those {estimate:.1%} are wrong.",
     explanation_warn="Of the surest {least:.0%} of {n} images {estimate:.1%} are wrong (95% interval {low:.1%} to "
     "{high:.1%}), where at most {risk:.0%} may be.",
-    explanation_inconclusive="On one half of the images a confidence was sought from which errors are at most "
-    "{risk:.0%}, with 95% probability (selective guaranteed risk), that accepts at least {least:.0%} of the other "
-    "half, and none was found; that needs {fewest:.0f} images in each half of a model without errors. Of the surest "
+    explanation_inconclusive="On one half of the images a confidence is sought from which errors are at most "
+    "{risk:.0%}, with 95% probability (Learn then Test), and that accepts at least {least:.0%} of the other half. It "
+    "takes {fewest:.0f} images in each half of a model without errors; here none can be given. Of the surest "
     "{least:.0%} of all {n} images {estimate:.1%} are wrong (95% interval {low:.1%} to {high:.1%}).",
     criterion="Such a confidence must exist and accept at least {least:.0%} of images; it fails where the lower bound "
     "of the 95% interval of the errors of the surest {least:.0%} is above {risk:.0%}.",
@@ -50,6 +50,7 @@ JUDGED_SETS = "APS"
     "alone.",
     advice_inconclusive="Give more test images.",
     reference="arXiv:2110.01052",
+    version="2",
 )
 def selective_risk(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """The share of predictions accepted at a guaranteed risk, against `refusal.coverage`.
@@ -157,6 +158,7 @@ def _below(outcomes: list[ConformalOutcome], asked: float) -> bool:
     advice="Do not refuse by confidence alone where images may be worn; train on such images, or detect them first.",
     advice_inconclusive="Corrupt more images (`refusal.shifted`).",
     reference="arXiv:1906.02530",
+    version="2",
 )
 def calibration_under_corruption(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """The largest calibration error under a corruption, against twice `calibration_error`.

@@ -41,6 +41,7 @@ MIN_TOLD = 50
     "score in the table that tells most, or give it only images that are known to be of its kind.",
     advice_inconclusive="Ask of more images (`refusal.examples`, `refusal.shifted`).",
     reference="arXiv:1610.02136",
+    version="2",
 )
 def out_of_distribution(results: RunResults, role: str, config: RunConfig) -> CheckResult | None:
     """The AUROC of the score that is best on one half, on the other, of the foreign images it tells worst.

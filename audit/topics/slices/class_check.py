@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from audit.config import RunConfig
 from audit.core.note import note
 from audit.core.registry import check
-from audit.core.statistics import LEVEL, clopper_pearson
 from audit.results.check_result import CheckResult, template_values
 from audit.results.queries import cell_keys
 from audit.results.run_results import RunResults
 from audit.topics.slices.described import STUDIES, described_images
+from audit.topics.slices.groups import class_rates
 
 _SHOWN = 6
 
@@ -38,28 +36,22 @@ def missed_class(results: RunResults, role: str, config: RunConfig) -> CheckResu
     described = described_images(results, role)
     if described is None or "clean" not in described.outcomes or not described.classes or not results.labelled:
         return None
-    measured = described.outcomes["clean"]
-    right, labels = measured.values > 0, described.labels[measured.positions]
-    present = np.unique(labels)
-    level = 1 - (1 - LEVEL) / max(1, len(present))
-    found = {
-        int(label): clopper_pearson(int(right[labels == label].sum()), int((labels == label).sum()), level=level)
-        for label in present
-    }
-    missed = sorted((label for label in found if found[label].high < 0.5), key=lambda label: found[label].estimate)
+    rates = class_rates(described, "clean")
+    found = rates.together if rates else {}
+    missed = sorted((name for name in found if found[name].high < 0.5), key=lambda name: found[name].estimate)
     if not missed:
         return None
     shown = [
         note(
             "missed_class",
             "{name} ({found} of {n} found).",
-            name=described.classes[label],
-            found=round(found[label].estimate * found[label].n),
-            n=found[label].n,
+            name=name,
+            found=round(found[name].estimate * found[name].n),
+            n=found[name].n,
         )
-        for label in missed[:_SHOWN]
+        for name in missed[:_SHOWN]
     ]
     worst = found[missed[0]]
-    values = template_values(worst, label=described.classes[missed[0]], classes=len(present), missed=shown)
+    values = template_values(worst, label=missed[0], classes=len(found), missed=shown)
     keys = cell_keys((*described.entries, *results.entries(STUDIES["clean"], role=role)))
     return CheckResult("warn", worst, keys, values)

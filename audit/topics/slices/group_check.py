@@ -65,6 +65,7 @@ def group_gap(results: RunResults, role: str, config: RunConfig) -> tuple[CheckR
     advice="Harden the model on more images of the group that fares worst.",
     advice_inconclusive="Attack more images: `--stop all` attacks as many as `robustness.examples` says, where the run "
     "stopped before; raise that where it did not.",
+    version="2",
 )
 def group_gap_under_attack(results: RunResults, role: str, config: RunConfig) -> tuple[CheckResult, ...]:
     """The difference in robust accuracy between the groups of each column of the data, against `slices.gap`.

@@ -17,6 +17,18 @@ MOST_GROUPS_SHOWN = 40
 """Columns of more groups have no table."""
 
 
+def class_rates(described: DescribedImages, outcome: SliceOutcome) -> GroupRates | None:
+    """The share with an outcome by class, however many classes there are; None for fewer than two.
+
+    Args:
+        described: The images.
+        outcome: The outcome, one that was measured.
+    """
+    measured = described.outcomes[outcome]
+    names = np.array(described.classes, dtype=str)[described.labels[measured.positions]]
+    return group_rates(measured.values > 0, names, described.looks.get(outcome, "only"))
+
+
 def groups_of(described: DescribedImages, outcome: SliceOutcome) -> Iterator[tuple[str, GroupRates]]:
     """The share with an outcome by group: of each class, and of each column of the data that has groups.
 
